@@ -1,0 +1,95 @@
+# Flott's tasks. `make demo` and `make test` need Rust (https://rustup.rs) and make; they install the rest.
+#
+#   make demo         builds, and runs the main job on a cluster whose leader and a worker are killed
+#   make demo-seeds   ten demo runs with different kill moments (SEEDS=3-5 for others)
+#   make test         every check and test
+#   make bench        what a checkpoint costs as the state grows (3 minutes)
+#   make bench-metadata  the key-value space beside etcd and ZooKeeper, on this machine (12 minutes)
+#   make chaos-linearizability   100 histories under kills, pauses and partitions, all checked (HISTORIES=10 for fewer)
+#   make chaos-failover          how long the loss of a leader is felt: 50 kills, 20 hand-overs, 20 pauses
+#   make chaos-power-loss        20 power cuts under load (CYCLES=5 for fewer)
+#   make chaos-many-jobs         what 1,000 jobs in 50 namespaces cost, beside 10 in one
+#   make check        formatting and lints
+#   make fix          mends what can be mended mechanically
+#   make setup        installs what building needs
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := demo
+.PHONY: demo demo-seeds test bench bench-metadata check fix setup build-demo build-chaos \
+  chaos-linearizability chaos-failover chaos-power-loss chaos-many-jobs
+
+# rustup puts cargo where a shell that was open before does not look.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+# Continuous integration clones afresh each time; what it built lasts here.
+ifeq ($(CI),true)
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/flott/target
+# Nobody edits there, and what an incremental build keeps is gigabytes.
+export CARGO_INCREMENTAL := 0
+endif
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+# Run-time wrapped rather than by RUSTFLAGS: another flag would rebuild all dependencies. Expanded late: setup installs mold.
+CARGO = $$(command -v mold >/dev/null 2>&1 && echo mold -run) cargo
+SEEDS ?= 1-10
+HISTORIES ?= 100
+CYCLES ?= 20
+# Further arguments for `flott demo`, e.g. ARGS="--seed 7 --plain".
+ARGS ?=
+
+setup:
+	@.ci/setup
+
+build-demo: setup
+	@$(CARGO) build --release -p flott-cli
+
+demo: build-demo
+	@$(TARGET)/release/flott demo $(ARGS)
+
+demo-seeds: build-demo
+	@$(TARGET)/release/flott demo --plain --seeds $(SEEDS) $(ARGS)
+
+bench: build-demo
+	@deploy/bench/checkpoint-cost.sh $(TARGET)/release/flott
+
+bench-metadata: setup
+	@$(CARGO) build --release -p flott-cli -p flott-chaos-tests --bins
+	@BENCH_DIR=$${BENCH_DIR:-$(TARGET)} deploy/bench/metadata.sh $(TARGET)/release/flott $(TARGET)/release/bench-peers \
+	  $(TARGET)/bench-metadata.json
+build-chaos:
+	@.ci/setup test
+	@$(CARGO) build --release -p flott-cli -p flott-chaos-tests
+
+chaos-linearizability: build-chaos
+	@$(TARGET)/release/chaos linearizability --histories $(HISTORIES) $(ARGS)
+
+chaos-failover: build-chaos
+	@$(TARGET)/release/chaos failover $(ARGS)
+
+chaos-power-loss: build-chaos
+	@$(TARGET)/release/chaos power-loss --cycles $(CYCLES) $(ARGS)
+
+chaos-many-jobs: build-chaos
+	@$(TARGET)/release/chaos many-jobs $(ARGS)
+
+check:
+	@.ci/setup
+	@cargo fmt --all --check
+	@$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+# The real-process tests start the `flott` binary, so the programs are built with the tests.
+test:
+	@.ci/setup test
+	@cargo fmt --all --check
+	@$(CARGO) clippy --workspace --all-targets -- -D warnings
+	@$(CARGO) build --workspace --bins --tests
+	@if cargo nextest --version >/dev/null 2>&1; then \
+	  $(CARGO) nextest run --workspace; \
+	else \
+	  $(CARGO) test --workspace; \
+	fi
+
+fix:
+	@.ci/setup
+	@cargo fmt --all
+	@$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged

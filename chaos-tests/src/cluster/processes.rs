@@ -1,0 +1,104 @@
+//! Signals to processes that a test started.
+
+use std::io;
+use std::time::Duration;
+
+use anyhow::Context;
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+/// SIGKILL: the process has no say. It must be there.
+pub fn kill(pid: i32) -> anyhow::Result<()> {
+    kill_process(known(pid)?, Signal::KILL).with_context(|| format!("cannot kill process {pid}"))
+}
+
+/// SIGKILL, if it still lives.
+pub fn kill_if_alive(pid: i32) -> anyhow::Result<()> {
+    match kill_process(known(pid)?, Signal::KILL) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(error) => {
+            Err(io::Error::from(error)).with_context(|| format!("cannot kill process {pid}"))
+        }
+    }
+}
+
+/// SIGTERM: asks it to end in order.
+pub fn terminate(pid: i32) -> anyhow::Result<()> {
+    kill_process(known(pid)?, Signal::TERM).with_context(|| format!("cannot signal process {pid}"))
+}
+
+/// SIGSTOP: it lives but does nothing more.
+pub fn stop(pid: i32) -> anyhow::Result<()> {
+    kill_process(known(pid)?, Signal::STOP).with_context(|| format!("cannot stop process {pid}"))
+}
+
+/// SIGCONT: undoes [`stop`]; nothing happens to one that runs.
+pub fn go_on(pid: i32) -> anyhow::Result<()> {
+    kill_process(known(pid)?, Signal::CONT).with_context(|| format!("cannot wake process {pid}"))
+}
+
+/// Whether the process still runs. One that only waits to be reaped does not.
+pub fn is_alive(pid: i32) -> bool {
+    let Ok(pid) = known(pid) else { return false };
+    let stat =
+        std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    // The state follows the name, which is in parentheses and may hold anything.
+    let zombie = stat
+        .rsplit_once(')')
+        .is_some_and(|(_, rest)| rest.trim_start().starts_with('Z'));
+    !zombie && test_kill_process(pid).is_ok()
+}
+
+/// What a process has used of the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Memory that is its own and in use now.
+    pub resident_bytes: u64,
+    /// Processor time since it began.
+    pub processor: Duration,
+}
+
+/// As the kernel counts it.
+pub fn usage(pid: i32) -> anyhow::Result<Usage> {
+    let read = |file: &str| {
+        let path = format!("/proc/{pid}/{file}");
+        std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
+    };
+    let parsed = parse_usage(&read("statm")?, &read("stat")?);
+    parsed.with_context(|| format!("cannot understand what the kernel says of process {pid}"))
+}
+
+fn parse_usage(statm: &str, stat: &str) -> Option<Usage> {
+    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+    // Behind the name, which may hold anything: the state, and eleven fields later the times in and for the process.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut times = fields.split_whitespace().skip(11);
+    let mut ticks = || times.next()?.parse::<u64>().ok();
+    let ticks = ticks()? + ticks()?;
+    Some(Usage {
+        resident_bytes: pages * rustix::param::page_size() as u64,
+        processor: Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()),
+    })
+}
+
+fn known(pid: i32) -> anyhow::Result<Pid> {
+    Pid::from_raw(pid)
+        .filter(|_| pid > 1)
+        .with_context(|| format!("{pid} is not a process of ours"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usage_is_read_behind_a_name_with_spaces_and_parentheses() {
+        let stat = "7 (a (b) c) S 1 7 7 0 -1 4194560 1 2 3 4 150 50 0 0 20 0 9 0 5 6 7";
+        let usage = parse_usage("500 20 5 1 0 9 0", stat).unwrap();
+        assert_eq!(usage.resident_bytes, 20 * rustix::param::page_size() as u64);
+        let second = Duration::from_millis(200_000 / rustix::param::clock_ticks_per_second());
+        assert_eq!(usage.processor, second);
+        assert_eq!(parse_usage("", stat), None);
+        assert_eq!(parse_usage("500 20", "7 (a) S 1"), None);
+    }
+}

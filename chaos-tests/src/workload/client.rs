@@ -1,0 +1,207 @@
+//! A client of the key-value space that hides nothing: one attempt, one answer, and the difference between "certainly
+//! not done" and "unknown" kept.
+//!
+//! It repeats nothing by itself and follows no leader. A connection is made before the attempt, so what could not connect
+//! was not sent; from then on, whatever is not an answer is unknown.
+
+use std::time::Duration;
+
+use flott_proto::wire::key_value_client::KeyValueClient;
+use flott_proto::wire::{self, kv_failure::Reason, kv_request, kv_response};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::cluster::network;
+
+/// For a connection. Members are on the same machine; one that is stopped accepts connections all the same.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// How an attempt went.
+#[derive(Debug)]
+pub enum Attempt {
+    /// Nothing was sent: there was no connection.
+    NotSent,
+    /// Certainly not done.
+    Refused {
+        /// In the member's words.
+        why: String,
+        /// The number of the member that leads, if the refusal named it.
+        leader: Option<u32>,
+    },
+    /// Nobody knows.
+    Unknown(String),
+    /// Done.
+    Done {
+        /// The member that answered.
+        member: u32,
+        /// What it said.
+        outcome: kv_response::Outcome,
+    },
+}
+
+/// A connection to one member, made anew when it broke.
+#[derive(Debug)]
+pub struct Connection {
+    member: u32,
+    namespace: String,
+    client: Option<KeyValueClient<Channel>>,
+}
+
+impl Connection {
+    /// To the member of that number.
+    pub fn to(member: u32) -> Self {
+        Self {
+            member,
+            namespace: "default".to_owned(),
+            client: None,
+        }
+    }
+
+    /// Whom it is to.
+    pub fn member(&self) -> u32 {
+        self.member
+    }
+
+    /// Makes the connection if there is none; whether there is one now.
+    pub async fn connect(&mut self) -> bool {
+        if self.client.is_none() {
+            let address = format!("http://{}", network::address(self.member));
+            let Ok(endpoint) = Endpoint::from_shared(address) else {
+                return false;
+            };
+            let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true);
+            self.client = endpoint.connect().await.ok().map(KeyValueClient::new);
+        }
+        self.client.is_some()
+    }
+
+    /// One attempt, given up after `deadline`. With a `request_id` it may be repeated, at any member, without being done
+    /// twice.
+    pub async fn attempt(
+        &mut self,
+        operation: kv_request::Operation,
+        request_id: &str,
+        deadline: Duration,
+    ) -> Attempt {
+        if !self.connect().await {
+            return Attempt::NotSent;
+        }
+        let Some(client) = &mut self.client else {
+            return Attempt::NotSent;
+        };
+        let request = wire::KvRequest {
+            sequence: 0,
+            namespace: self.namespace.clone(),
+            request_id: request_id.to_owned(),
+            operation: Some(operation),
+        };
+        let answer = tokio::time::timeout(deadline, client.call(request)).await;
+        match answer {
+            Ok(Ok(answer)) => understand(answer.into_inner()),
+            Ok(Err(status)) => {
+                self.client = None;
+                Attempt::Unknown(format!("{:?}", status.code()))
+            }
+            Err(_) => Attempt::Unknown("no answer in time".to_owned()),
+        }
+    }
+}
+
+fn understand(response: wire::KvResponse) -> Attempt {
+    let member = response.header.unwrap_or_default().member as u32;
+    let failure = match response.outcome {
+        Some(kv_response::Outcome::Failure(failure)) => failure,
+        Some(outcome) => return Attempt::Done { member, outcome },
+        None => return Attempt::Unknown("an empty answer".to_owned()),
+    };
+    match failure.reason() {
+        Reason::NotLeader
+        | Reason::Invalid
+        | Reason::NoNamespace
+        | Reason::Quota
+        | Reason::NoLease
+        | Reason::Busy => Attempt::Refused {
+            leader: member_at(&failure.leader_address),
+            why: format!("{:?} {}", failure.reason(), failure.message),
+        },
+        Reason::Unspecified | Reason::Unknown => {
+            Attempt::Unknown(format!("{:?} {}", failure.reason(), failure.message))
+        }
+    }
+}
+
+/// The member with that address.
+fn member_at(address: &str) -> Option<u32> {
+    (1..=network::MEMBERS_MAX).find(|member| network::address(*member) == address)
+}
+
+/// The entry of one key, or those of all keys that begin with `prefix`.
+pub fn range(keys: wire::KvKeys, limit: u32, stale: bool) -> kv_request::Operation {
+    kv_request::Operation::Range(wire::KvRange {
+        keys: Some(keys),
+        limit,
+        stale,
+        ..Default::default()
+    })
+}
+
+/// Exactly this key.
+pub fn key(key: &str) -> wire::KvKeys {
+    wire::KvKeys {
+        start: key.to_owned().into(),
+        end: Default::default(),
+    }
+}
+
+/// All keys from `start` that begin with `prefix`, which ends with a character below the last.
+pub fn prefix(start: &str, prefix: &str) -> wire::KvKeys {
+    let mut end = prefix.as_bytes().to_vec();
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    wire::KvKeys {
+        start: start.to_owned().into(),
+        end: end.into(),
+    }
+}
+
+/// Sets a key.
+pub fn put(key: &str, value: &str) -> kv_request::Operation {
+    write(wire::kv_write::Kind::Put(put_of(key, value)))
+}
+
+/// Sets a key if it holds `from` (`None`: if it is absent); otherwise tells what it holds.
+pub fn swap(name: &str, from: Option<&str>, to: &str) -> kv_request::Operation {
+    use wire::kv_compare::{Relation, Target};
+    use wire::kv_operation::Kind;
+    let target = match from {
+        Some(value) => Target::Value(value.to_owned().into()),
+        None => Target::Version(0),
+    };
+    let compare = wire::KvCompare {
+        key: name.to_owned().into(),
+        relation: Relation::Equal as i32,
+        target: Some(target),
+    };
+    let look = wire::KvRange {
+        keys: Some(key(name)),
+        ..Default::default()
+    };
+    let operation = |kind| wire::KvOperation { kind: Some(kind) };
+    write(wire::kv_write::Kind::Txn(wire::KvTxn {
+        compare: vec![compare],
+        success: vec![operation(Kind::Put(put_of(name, to)))],
+        failure: vec![operation(Kind::Range(look))],
+    }))
+}
+
+fn put_of(key: &str, value: &str) -> wire::KvPut {
+    wire::KvPut {
+        key: key.to_owned().into(),
+        value: value.to_owned().into(),
+        ..Default::default()
+    }
+}
+
+fn write(kind: wire::kv_write::Kind) -> kv_request::Operation {
+    kv_request::Operation::Write(wire::KvWrite { kind: Some(kind) })
+}

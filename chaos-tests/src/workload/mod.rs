@@ -1,0 +1,10 @@
+//! What is done to a cluster while it is being broken, so that the right result is known without running anything.
+//!
+//! - [`flights`]: a job with an input made up by rule. [`registers`]: clients of the key-value space that read, write and
+//!   swap the same few keys. [`ledger`]: writers of many keys, each written once, all read back at the end.
+//! - [`client`]: one attempt, one answer.
+
+pub mod client;
+pub mod flights;
+pub mod ledger;
+pub mod registers;

@@ -1,0 +1,30 @@
+//! Real processes, driven as an outside user would: `flott local`, the command line and its JSON.
+//!
+//! - [`life`]: a job from submission to its committed result. [`kills`]: whoever dies, the result is exact, and the
+//!   leader's death restarts nothing. [`key_value`]: keys outlive the leader too. [`bad_input`]: what a user or a machine
+//!   gets wrong is said and survived. [`namespaces`]: tenants.
+//!   [`operations`]: JobManagers are restarted, replaced and asked to hand over while a job runs. [`recovery`]: they are
+//!   lost, and the job goes on from a backup or from what survives.
+//!   [`security`]: the same over TLS, and who is not let in.
+//! - [`chaos`]: the replicated state alone, in namespaces where networks are cut and disks lose power.
+//!
+//! The nextest profile runs these one at a time; [`alone`] does the same under plain `cargo test`.
+
+mod bad_input;
+mod chaos;
+mod job;
+mod key_value;
+mod kills;
+mod life;
+mod namespaces;
+mod operations;
+mod recovery;
+mod security;
+
+use tokio::sync::{Mutex, MutexGuard};
+
+/// Held by each test that starts a cluster: two at once on a small machine time each other out.
+async fn alone() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+    ONE_AT_A_TIME.lock().await
+}

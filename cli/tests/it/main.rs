@@ -1,0 +1,9 @@
+//! The client library against JobManagers that are played by the test.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod client;
+mod kv;

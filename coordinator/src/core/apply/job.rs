@@ -1,0 +1,147 @@
+//! Submitting, cancelling and ending a job.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use flott_proto::ids::{AttemptNumber, CheckpointId, JobId, LeaderEpoch, Namespace};
+use flott_proto::wire;
+
+use super::Refused;
+use crate::core::checkpoint::CheckpointStore;
+use crate::core::graph_object::graph_from_wire;
+use crate::core::history::History;
+use crate::core::job::{FailureHistory, Job, JobStatus};
+use crate::core::namespace::is_within;
+use crate::core::records::restore_from_wire;
+use crate::core::settings::JobSettings;
+use crate::core::state::ClusterState;
+
+/// A repeated submission of the same job is applied once and answered alike.
+pub(super) fn submit(state: &mut ClusterState, submit: &wire::SubmitJob) -> Result<(), Refused> {
+    let id: JobId = submit.job_id.parse()?;
+    let namespace: Namespace = submit.namespace.parse()?;
+    let (graph, graph_object) =
+        graph_from_wire(submit.graph.clone(), submit.graph_object.as_ref())?;
+    if let Some(present) = state.jobs.get(&id) {
+        let same = *present.graph == graph && present.graph_object == graph_object;
+        return if same && present.namespace == namespace {
+            Ok(())
+        } else {
+            Err(Refused::new(format!(
+                "the id {id} is that of another job; submit with a new one"
+            )))
+        };
+    }
+    let (used, quota) = {
+        let active = state.active_namespace(&namespace)?;
+        (active.used, active.quota)
+    };
+    if !is_within(
+        quota.jobs.into(),
+        used.jobs.into(),
+        u64::from(used.jobs) + 1,
+    ) {
+        return Err(Refused::new(format!(
+            "namespace {namespace} may have {} jobs that have not ended and has {}; cancel one, or raise the quota \
+             with `flott namespace update`",
+            quota.jobs, used.jobs
+        )));
+    }
+    if let Some(object) = &graph_object
+        && state.is_graph_retired(&namespace, object)
+    {
+        return Err(Refused::new(
+            "an object with the same job graph is being deleted; submit again in a moment",
+        ));
+    }
+    let restore = submit
+        .restore
+        .clone()
+        .map(|metadata| restore_from_wire(metadata, submit.restore_root.clone()))
+        .transpose()?;
+    let mut job = Job {
+        id,
+        namespace,
+        graph: Arc::new(graph),
+        graph_object,
+        configuration: Arc::new(submit.configuration.clone()),
+        settings: Arc::new(JobSettings::of(&submit.configuration)),
+        status: JobStatus::Created,
+        attempt: AttemptNumber::NONE,
+        attempt_epoch: LeaderEpoch::NONE,
+        attempt_started_at_ms: 0,
+        restarts: 0,
+        restart_at_ms: 0,
+        submitted_at_ms: state.log_time_ms,
+        ended_at_ms: 0,
+        failures: FailureHistory::default(),
+        assignments: BTreeMap::new(),
+        checkpoints: CheckpointStore::default(),
+        restore: restore.map(Arc::new),
+        savepoint_request: None,
+        savepoint_results: Vec::new(),
+        final_checkpoint: CheckpointId::NONE,
+        events: History::default(),
+        dismissed: false,
+    };
+    job.become_status(state.log_time_ms, JobStatus::Created, "");
+    state.insert_job(job);
+    Ok(())
+}
+
+/// A second cancellation is answered like the first; so is that of a job that has ended.
+pub(super) fn cancel(state: &mut ClusterState, cancel: &wire::CancelJob) -> Result<(), Refused> {
+    let namespace: Namespace = cancel.namespace.parse()?;
+    let now = state.log_time_ms;
+    let job = state.job_mut(&cancel.job_id)?;
+    if job.namespace != namespace {
+        return Err(Refused::new(format!(
+            "there is no job {} in namespace {namespace}",
+            job.id
+        )));
+    }
+    if job.status.is_terminal() || job.status == JobStatus::Cancelling {
+        return Ok(());
+    }
+    job.checkpoints.abort(now, "the job is cancelled", false);
+    job.answer_savepoint(Err("the job was cancelled".into()));
+    job.become_status(now, JobStatus::Cancelling, "");
+    Ok(())
+}
+
+/// The terminal state, the result and the start of the clean-up in one step: no job that has ended ever runs again.
+pub(super) fn end(state: &mut ClusterState, end: &wire::EndJob) -> Result<(), Refused> {
+    let now = state.log_time_ms;
+    let shared = match state.jobs.get(&end.job_id.parse::<JobId>()?) {
+        Some(job) => state.shares_graph(job),
+        None => false,
+    };
+    let job = state.job_at_attempt(&end.job_id, end.attempt)?;
+    let status = JobStatus::from_name(&end.state).filter(|status| status.is_terminal());
+    let status =
+        status.ok_or_else(|| Refused::new(format!("{:?} is no terminal state", end.state)))?;
+    let fits = match status {
+        JobStatus::Finished => job.status == JobStatus::Running && job.final_checkpoint.is_some(),
+        JobStatus::Canceled => job.status == JobStatus::Cancelling,
+        _ => job.status == JobStatus::Failing,
+    };
+    if !fits {
+        return Err(Refused::new(format!(
+            "a {} job cannot end as {status}",
+            job.status
+        )));
+    }
+    job.checkpoints.abort(now, "the job has ended", false);
+    job.answer_savepoint(Err(format!("the job ended as {status}")));
+    job.become_status(now, status, "");
+    job.ended_at_ms = now.max(1);
+    // A failed job's checkpoints stay, so that a new one can start from them.
+    if status != JobStatus::Failed {
+        job.checkpoints.retire_all();
+    }
+    // It never runs again, and neither does anybody else with this graph.
+    if let Some(object) = job.graph_object.as_ref().filter(|_| !shared) {
+        job.checkpoints.retired.insert(object.path.clone());
+    }
+    Ok(())
+}

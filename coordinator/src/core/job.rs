@@ -1,0 +1,261 @@
+//! One job as it has been decided: its graph, its state, where its tasks run, and its checkpoints.
+//!
+//! ```text
+//!            StartAttempt            RecordFailure (retry)
+//!  CREATED ──────────────► RUNNING ──────────────────────► RESTARTING
+//!                             ▲                                 │
+//!                             └──────────── StartAttempt ───────┘
+//!     any of these ── CancelJob ─────────────► CANCELLING ── EndJob ──► CANCELED
+//!     any of these ── RecordFailure (final) ─► FAILING ───── EndJob ──► FAILED
+//!                 RUNNING ── final checkpoint committed ──── EndJob ──► FINISHED
+//! ```
+//!
+//! A job that has ended never changes again but for its clean-up.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use flott_proto::ids::{
+    AttemptNumber, CheckpointId, JobId, LeaderEpoch, Namespace, SubtaskId, TaskManagerId,
+};
+use flott_proto::job_graph::JobGraph;
+
+use super::checkpoint::{CheckpointStore, RestorePoint};
+use super::graph_object::GraphObject;
+use super::history::{History, What};
+use super::settings::JobSettings;
+
+/// Failures that a job remembers, for the failure-rate restart strategy.
+pub const FAILURES_REMEMBERED_MAX: usize = 64;
+
+/// Results of savepoint requests that a job remembers, so that a client that asks again is answered alike.
+pub const SAVEPOINT_RESULTS_MAX: usize = 8;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum JobStatus {
+    Created,
+    Running,
+    Restarting,
+    Cancelling,
+    Failing,
+    Finished,
+    Canceled,
+    Failed,
+}
+
+impl JobStatus {
+    const ALL: [(Self, &'static str); 8] = [
+        (Self::Created, "CREATED"),
+        (Self::Running, "RUNNING"),
+        (Self::Restarting, "RESTARTING"),
+        (Self::Cancelling, "CANCELLING"),
+        (Self::Failing, "FAILING"),
+        (Self::Finished, "FINISHED"),
+        (Self::Canceled, "CANCELED"),
+        (Self::Failed, "FAILED"),
+    ];
+
+    /// Ended for good: no job that has ended ever runs again.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Finished | Self::Canceled | Self::Failed)
+    }
+
+    /// The status of that name, as Flink spells it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL
+            .iter()
+            .find(|(_, text)| *text == name)
+            .map(|(status, _)| *status)
+    }
+
+    /// As Flink spells it.
+    pub fn name(self) -> &'static str {
+        Self::ALL
+            .iter()
+            .find(|(status, _)| *status == self)
+            .map_or("", |(_, text)| text)
+    }
+}
+
+impl fmt::Display for JobStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Where a subtask of the present attempt runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    pub task_manager: TaskManagerId,
+    /// Where other TaskManagers connect for data, host:port.
+    pub data_address: String,
+}
+
+/// A savepoint that a client asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavepointRequest {
+    pub request_id: String,
+    pub target_directory: String,
+    /// End the job once the savepoint is complete.
+    pub stop: bool,
+    pub drain: bool,
+    pub requested_at_ms: i64,
+}
+
+/// What became of a savepoint request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavepointResult {
+    pub request_id: String,
+    /// Where the savepoint lies, or why there is none.
+    pub outcome: Result<String, String>,
+}
+
+/// What the restart strategy needs to know of the past.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FailureHistory {
+    pub last_cause: String,
+    /// When the last failure was noticed.
+    pub detected_at_ms: i64,
+    /// Newest last, at most [`FAILURES_REMEMBERED_MAX`].
+    pub times_ms: Vec<i64>,
+    /// 0 before the first failure.
+    pub backoff_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    pub id: JobId,
+    pub namespace: Namespace,
+    /// An outline if [`Self::graph_object`] has the rest.
+    pub graph: Arc<JobGraph>,
+    pub graph_object: Option<GraphObject>,
+    pub configuration: Arc<BTreeMap<String, String>>,
+    /// What the configuration says; parsed once, for it is looked at after every event.
+    pub settings: Arc<JobSettings>,
+    pub status: JobStatus,
+    /// The present attempt; [`AttemptNumber::NONE`] before the first.
+    pub attempt: AttemptNumber,
+    /// The epoch in which the present attempt began: part of the names that its tasks write.
+    pub attempt_epoch: LeaderEpoch,
+    pub attempt_started_at_ms: i64,
+    pub restarts: u32,
+    /// When the next attempt may start, while restarting.
+    pub restart_at_ms: i64,
+    pub submitted_at_ms: i64,
+    pub ended_at_ms: i64,
+    pub failures: FailureHistory,
+    /// Of the present attempt.
+    pub assignments: BTreeMap<SubtaskId, Assignment>,
+    pub checkpoints: CheckpointStore,
+    /// What the job was submitted to start from.
+    pub restore: Option<Arc<RestorePoint>>,
+    pub savepoint_request: Option<SavepointRequest>,
+    pub savepoint_results: Vec<SavepointResult>,
+    /// The checkpoint whose sink commits end the job.
+    pub final_checkpoint: CheckpointId,
+    pub events: History,
+    /// It has ended, and nobody wants its result any more.
+    pub dismissed: bool,
+}
+
+impl Job {
+    /// Every subtask of the graph, in order.
+    pub fn subtasks(&self) -> impl Iterator<Item = SubtaskId> {
+        self.graph.vertices.iter().flat_map(|vertex| {
+            (0..vertex.parallelism).map(|subtask| SubtaskId {
+                vertex: vertex.uid.clone(),
+                subtask,
+            })
+        })
+    }
+
+    /// Whether the present attempt's tasks are meant to run.
+    pub fn is_running(&self) -> bool {
+        self.status == JobStatus::Running
+    }
+
+    /// The job comes into `status`, for `cause` if that needs one.
+    pub fn become_status(&mut self, now_ms: i64, status: JobStatus, cause: &str) {
+        self.status = status;
+        self.events
+            .record(now_ms, self.attempt, What::Became(status), cause);
+    }
+
+    /// Whether nothing in object storage is this job's any more, but for savepoints, which are the user's.
+    pub fn is_clean(&self) -> bool {
+        self.checkpoints.retained.is_empty() && self.checkpoints.retired.is_empty()
+    }
+
+    /// Whether an attempt of this job may still have to read files of that one: it was submitted to start from them and
+    /// has no checkpoint of its own yet.
+    pub fn may_restore_from(&self, other: &JobId) -> bool {
+        let of_other = |path: &String| path.split('/').nth(2) == Some(other.as_str());
+        !self.status.is_terminal()
+            && self.checkpoints.latest().is_none()
+            && self.restore.as_deref().is_some_and(|point| {
+                let mut files = point.subtasks.values().flat_map(|state| state.files.keys());
+                files.any(of_other)
+            })
+    }
+
+    /// Records what became of the savepoint request, if there is one.
+    pub fn answer_savepoint(&mut self, outcome: Result<String, String>) {
+        let Some(request) = self.savepoint_request.take() else {
+            return;
+        };
+        if self.savepoint_results.len() == SAVEPOINT_RESULTS_MAX {
+            self.savepoint_results.remove(0);
+        }
+        self.savepoint_results.push(SavepointResult {
+            request_id: request.request_id,
+            outcome,
+        });
+    }
+
+    /// Panics if the job contradicts itself.
+    pub fn check(&self) {
+        let subtasks = self.subtasks().count();
+        // A job that came from another cluster before its first attempt has a number and no places.
+        if self.is_running() || !(self.assignments.is_empty() || self.status.is_terminal()) {
+            assert_eq!(
+                self.assignments.len(),
+                subtasks,
+                "{}: every subtask of an attempt has a place",
+                self.id
+            );
+        }
+        assert_eq!(
+            self.status.is_terminal(),
+            self.ended_at_ms != 0,
+            "{}: an ended job has an end",
+            self.id
+        );
+        if self.status.is_terminal() {
+            assert!(
+                self.checkpoints.pending.is_none(),
+                "{}: no checkpoint outlives its job",
+                self.id
+            );
+            assert!(
+                self.savepoint_request.is_none(),
+                "{}: every savepoint request is answered",
+                self.id
+            );
+        }
+        if self.final_checkpoint.is_some() {
+            assert!(
+                self.checkpoints.pending.is_none(),
+                "{}: nothing follows the final checkpoint",
+                self.id
+            );
+        }
+        assert!(
+            !self.dismissed || self.status.is_terminal(),
+            "{}: only a job that has ended is dismissed",
+            self.id
+        );
+        self.events.check();
+        self.checkpoints.check(&self.subtasks().collect());
+    }
+}

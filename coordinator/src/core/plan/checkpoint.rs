@@ -1,0 +1,229 @@
+//! Drives the checkpoints of a running job: begin, trigger, complete or abort, announce; and the end of a job whose
+//! input has ended or that was stopped with a savepoint.
+
+use flott_proto::ids::{CheckpointId, TaskManagerId};
+use flott_proto::wire::{self, TaskState, command::Decision, job_manager_message::Message};
+
+use super::placement::Placement;
+use super::{Plan, Situation, Work};
+use crate::core::checkpoint::{CheckpointKind, PendingRecord};
+use crate::core::job::Job;
+use crate::core::observed::{TaskView, Told, UnderWay};
+use crate::core::reported::AttemptTasks;
+
+pub(super) fn drive(
+    situation: Situation<'_>,
+    job: &Job,
+    placement: &Placement<'_>,
+    plan: &mut Plan,
+) {
+    announce(job, placement, plan);
+    if let Some(pending) = &job.checkpoints.pending {
+        trigger(job, placement, pending, plan);
+        conclude(situation, job, pending, plan);
+    } else if job.final_checkpoint.is_some() {
+        end(job, placement, plan);
+    } else if let Some((kind, target_directory)) = due(situation, job, placement) {
+        begin(job, kind, target_directory, plan);
+    }
+}
+
+/// The checkpoint that it is time for, if any, and its target directory.
+fn due(
+    situation: Situation<'_>,
+    job: &Job,
+    placement: &Placement<'_>,
+) -> Option<(CheckpointKind, String)> {
+    if !placement.all(TaskView::is_running) {
+        return None;
+    }
+    if placement.all(|task| task.state == TaskState::EndOfData) {
+        return Some((CheckpointKind::Final, String::new()));
+    }
+    if let Some(request) = &job.savepoint_request {
+        return Some((CheckpointKind::Savepoint, request.target_directory.clone()));
+    }
+    let settings = &job.settings;
+    if settings.checkpoint_interval.is_zero() {
+        return None;
+    }
+    let last = job.checkpoints.history.last();
+    let last_begun = last.map_or(job.attempt_started_at_ms, |last| {
+        last.triggered_at_ms.max(job.attempt_started_at_ms)
+    });
+    let last_ended = last.map_or(0, |last| last.triggered_at_ms + last.duration_ms as i64);
+    let due_at = (last_begun + settings.checkpoint_interval.as_millis() as i64)
+        .max(last_ended + settings.checkpoint_min_pause.as_millis() as i64);
+    (situation.now.wall_ms >= due_at).then_some((CheckpointKind::Checkpoint, String::new()))
+}
+
+fn begin(job: &Job, kind: CheckpointKind, target_directory: String, plan: &mut Plan) {
+    let base = match kind {
+        CheckpointKind::Savepoint => CheckpointId::NONE,
+        CheckpointKind::Checkpoint | CheckpointKind::Final => job
+            .checkpoints
+            .latest()
+            .map_or(CheckpointId::NONE, |latest| latest.id),
+    };
+    let begin = wire::BeginCheckpoint {
+        job_id: job.id.to_string(),
+        attempt: job.attempt.0,
+        checkpoint_id: job.checkpoints.last_id.next().0,
+        kind: wire::CheckpointKind::from(kind).into(),
+        base_checkpoint_id: base.0,
+        target_directory,
+    };
+    plan.proposals
+        .push((job.id.clone(), Decision::BeginCheckpoint(begin)));
+}
+
+/// Tells every TaskManager of the job about the pending checkpoint, once a connection: a task that has seen it ignores
+/// the repetition, and one that has not (the leader died in the middle) takes part after all.
+fn trigger(job: &Job, placement: &Placement<'_>, pending: &PendingRecord, plan: &mut Plan) {
+    let message = wire::TriggerCheckpoint {
+        job_id: job.id.to_string(),
+        attempt: job.attempt.0,
+        checkpoint_id: pending.id.0,
+        base_checkpoint_id: pending.base.0,
+        kind: wire::CheckpointKind::from(pending.kind).into(),
+        triggered_at_ms: pending.triggered_at_ms,
+    };
+    for (host, _, told) in listeners(job, placement) {
+        if told.triggered != pending.id {
+            plan.sends
+                .push((host.clone(), Message::TriggerCheckpoint(message.clone())));
+        }
+    }
+}
+
+/// Completes the pending checkpoint once its acks and its metadata are there; aborts it if it cannot complete.
+fn conclude(situation: Situation<'_>, job: &Job, pending: &PendingRecord, plan: &mut Plan) {
+    let observed = situation.observed;
+    let abort = |reason: String, plan: &mut Plan| {
+        let abort = wire::AbortCheckpoint {
+            job_id: job.id.to_string(),
+            checkpoint_id: pending.id.0,
+            reason,
+            counts_as_failure: true,
+        };
+        plan.proposals
+            .push((job.id.clone(), Decision::AbortCheckpoint(abort)));
+    };
+    if let Some((_, reason)) = observed.declined.get(&job.id) {
+        return abort(reason.clone(), plan);
+    }
+    let Some(collected) = observed.pending.get(&job.id) else {
+        return;
+    };
+    if collected.is_complete() {
+        match observed
+            .metadata
+            .get(&job.id)
+            .map(|written| &written.outcome)
+        {
+            Some(Ok((external_path, metadata_object))) => {
+                let subtasks =
+                    collected
+                        .acks()
+                        .values()
+                        .map(|(base, delta)| wire::SubtaskSnapshot {
+                            state: Some(delta.into()),
+                            base_checkpoint_id: base.0,
+                        });
+                let complete = wire::CompleteCheckpoint {
+                    job_id: job.id.to_string(),
+                    attempt: job.attempt.0,
+                    checkpoint_id: pending.id.0,
+                    subtasks: subtasks.collect(),
+                    external_path: external_path.clone(),
+                    metadata_object: metadata_object.clone(),
+                };
+                plan.proposals
+                    .push((job.id.clone(), Decision::CompleteCheckpoint(complete)));
+            }
+            Some(Err(reason)) => abort(reason.clone(), plan),
+            None if observed
+                .under_way
+                .contains(&UnderWay::WriteMetadata(job.id.clone())) => {}
+            None => plan.works.push(Work::WriteMetadata {
+                job: job.id.clone(),
+                checkpoint: pending.id,
+            }),
+        }
+        return;
+    }
+    let timeout = job.settings.checkpoint_timeout.as_millis() as i64;
+    if situation.now.wall_ms > pending.triggered_at_ms + timeout {
+        let missing: Vec<_> = collected
+            .missing()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        abort(
+            format!(
+                "expired after {timeout} ms without an answer of {}",
+                missing.join(", ")
+            ),
+            plan,
+        );
+    }
+}
+
+/// Announces the newest checkpoint whose sink transactions may become visible, and checkpoints that came to nothing.
+fn announce(job: &Job, placement: &Placement<'_>, plan: &mut Plan) {
+    let newest = job
+        .checkpoints
+        .latest()
+        .map_or(CheckpointId::NONE, |latest| latest.id)
+        .max(job.final_checkpoint);
+    let pending = job.checkpoints.pending.as_ref().map(|pending| pending.id);
+    for (host, reported, told) in listeners(job, placement) {
+        if newest > told.completed {
+            let completed = wire::NotifyCheckpointCompleted {
+                job_id: job.id.to_string(),
+                attempt: job.attempt.0,
+                checkpoint_id: newest.0,
+            };
+            plan.sends
+                .push((host.clone(), Message::CheckpointCompleted(completed)));
+        }
+        // Whether this leader told it or an earlier one did.
+        let last_seen = reported
+            .values()
+            .map(|view| view.last_checkpoint_seen)
+            .max();
+        let seen = last_seen.unwrap_or_default().max(told.triggered);
+        if seen > newest && Some(seen) != pending && told.aborted < seen {
+            let aborted = wire::NotifyCheckpointAborted {
+                job_id: job.id.to_string(),
+                attempt: job.attempt.0,
+                checkpoint_id: seen.0,
+            };
+            plan.sends
+                .push((host.clone(), Message::CheckpointAborted(aborted)));
+        }
+    }
+}
+
+/// Ends the job once every sink has made the final checkpoint's output visible.
+fn end(job: &Job, placement: &Placement<'_>, plan: &mut Plan) {
+    if placement.all(|task| task.last_checkpoint_committed >= job.final_checkpoint) {
+        let end = wire::EndJob {
+            job_id: job.id.to_string(),
+            attempt: job.attempt.0,
+            state: "FINISHED".to_owned(),
+        };
+        plan.proposals.push((job.id.clone(), Decision::EndJob(end)));
+    }
+}
+
+/// The connected TaskManagers that report tasks of the present attempt, with the reports and what they were told.
+fn listeners<'a>(
+    job: &'a Job,
+    placement: &'a Placement<'_>,
+) -> impl Iterator<Item = (&'a TaskManagerId, &'a AttemptTasks, Told)> {
+    placement.hosts().filter_map(|(id, host)| {
+        let told = host.connected()?.told(&job.id);
+        Some((id, host.reported?, told))
+    })
+}

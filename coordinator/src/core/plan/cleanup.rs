@@ -1,0 +1,116 @@
+//! Tasks that must not run any more, and files that nobody needs any more.
+
+use flott_proto::paths;
+use flott_proto::wire::{self, command::Decision, job_manager_message::Message};
+
+use super::{Plan, Presence, Situation, Work};
+use crate::core::job::{Job, JobStatus};
+use crate::core::observed::UnderWay;
+
+/// Objects deleted in one step: bounds the entry that forgets them.
+const DELETE_BATCH_MAX: usize = 256;
+
+/// Ends a job that was cancelled or has failed for good, once none of its tasks is left.
+pub(super) fn wind_down(situation: Situation<'_>, job: &Job, plan: &mut Plan) {
+    let unknown = job
+        .assignments
+        .values()
+        .any(|place| situation.presence(&place.task_manager) == Presence::Unknown);
+    let live = situation
+        .observed
+        .live_tasks(&job.id)
+        .any(|(task_manager, _)| situation.presence(task_manager) == Presence::There);
+    if unknown || live {
+        plan.notes
+            .insert(job.id.clone(), "waiting for its tasks to end".to_owned());
+        return;
+    }
+    let state = if job.status == JobStatus::Cancelling {
+        JobStatus::Canceled
+    } else {
+        JobStatus::Failed
+    };
+    let end = wire::EndJob {
+        job_id: job.id.to_string(),
+        attempt: job.attempt.0,
+        state: state.name().to_owned(),
+    };
+    plan.proposals.push((job.id.clone(), Decision::EndJob(end)));
+}
+
+/// Deletes what was retired. The retirement has been applied, so nobody can need it again: nobody here. What is of a cluster
+/// that this one goes on from is only forgotten, for that one may still be there, or be restored once more.
+pub(super) fn files(situation: Situation<'_>, job: &Job, plan: &mut Plan) {
+    if job.checkpoints.retired.is_empty()
+        || situation
+            .observed
+            .is_under_way(|| UnderWay::DeleteFiles(job.id.clone()))
+    {
+        return;
+    }
+    let cluster = &situation.settings.cluster;
+    let batch = job.checkpoints.retired.iter().take(DELETE_BATCH_MAX);
+    let (paths, foreign): (Vec<String>, Vec<String>) =
+        batch.cloned().partition(|path| paths::is_of(cluster, path));
+    if !foreign.is_empty() {
+        let forget = wire::ForgetFiles {
+            job_id: job.id.to_string(),
+            paths: foreign,
+        };
+        plan.chores.push((
+            UnderWay::DeleteFiles(job.id.clone()),
+            Decision::ForgetFiles(forget),
+        ));
+        return;
+    }
+    plan.works.push(Work::DeleteFiles {
+        job: job.id.clone(),
+        paths,
+    });
+}
+
+/// Ends tasks that are not of the present attempt of a running job: of a job that has ended or is ending, of an attempt
+/// that is over, or of a job that nobody knows.
+pub(super) fn strays(situation: Situation<'_>, plan: &mut Plan) {
+    for (host, task_manager) in &situation.observed.task_managers {
+        if task_manager.connection.is_none() {
+            continue;
+        }
+        for job in task_manager.tasks.jobs() {
+            let present = situation.state.jobs.get(job);
+            let present = present
+                .filter(|job| job.is_running())
+                .map(|job| job.attempt);
+            let tasks = task_manager.tasks.of_job(job);
+            let stray = tasks
+                .filter(|(attempt, _, view)| {
+                    view.is_live() && present.is_none_or(|present| *attempt < present)
+                })
+                .map(|(attempt, ..)| attempt)
+                .max();
+            let Some(attempt) = stray else {
+                continue;
+            };
+            let told = task_manager.told(job);
+            let finished = situation
+                .state
+                .jobs
+                .get(job)
+                .is_some_and(|job| job.status == JobStatus::Finished);
+            let (job_id, attempt_number) = (job.to_string(), attempt.0);
+            if finished && told.finished < attempt {
+                let finish = wire::FinishTasks {
+                    job_id,
+                    attempt: attempt_number,
+                };
+                plan.sends.push((host.clone(), Message::Finish(finish)));
+            } else if !finished && told.cancelled < attempt {
+                let cancel = wire::CancelTasks {
+                    job_id,
+                    attempt: attempt_number,
+                };
+                plan.sends.push((host.clone(), Message::Cancel(cancel)));
+            }
+        }
+    }
+}

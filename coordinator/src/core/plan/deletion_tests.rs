@@ -1,0 +1,244 @@
+//! Deleting a namespace and forgetting jobs, with a leader that may be replaced between any two steps.
+
+use std::time::Duration;
+
+use flott_proto::ids::JobId;
+use flott_proto::wire::{self, command::Decision};
+
+use crate::core::history::What;
+use crate::core::namespace::Quota;
+use crate::core::testing::World;
+use crate::core::{JobStatus, Response};
+
+const CHECKPOINTS: (&str, &str) = ("execution.checkpointing.interval", "50 ms");
+const ALL: usize = usize::MAX;
+
+fn run_until(world: &mut World, what: &str, done: impl Fn(&World) -> bool) {
+    for _ in 0..2000 {
+        if done(world) {
+            return;
+        }
+        world.step(10, ALL);
+    }
+    panic!("did not come about: {what}");
+}
+
+fn submit(world: &mut World, namespace: &str, settings: &[(&str, &str)]) -> JobId {
+    let (job, response) = world.try_submit(namespace, 1, settings);
+    assert_eq!(response, Response::Applied);
+    job
+}
+
+/// A namespace `team` with a job that runs and has a savepoint, one that failed and retains a checkpoint, one that was
+/// cancelled, and one that waits; and a job in `default`.
+fn inhabited() -> (World, [JobId; 4], JobId) {
+    let mut world = World::new(2);
+    world.create_namespace("team", Quota::default());
+    let running = submit(&mut world, "team", &[CHECKPOINTS]);
+    let other = submit(&mut world, "default", &[CHECKPOINTS]);
+    run_until(&mut world, "checkpoints", |world| {
+        [&running, &other]
+            .iter()
+            .all(|job| world.job(job).checkpoints.completed_count > 1)
+    });
+    let request = wire::RequestSavepoint {
+        namespace: "team".into(),
+        job_id: running.to_string(),
+        request_id: "r".into(),
+        target_directory: "memory:///savepoints".into(),
+        ..Default::default()
+    };
+    world.apply(Decision::RequestSavepoint(request));
+    run_until(&mut world, "a savepoint", |world| {
+        !world.job(&running).checkpoints.savepoints.is_empty()
+    });
+    let failed = submit(
+        &mut world,
+        "team",
+        &[CHECKPOINTS, ("restart-strategy.type", "none")],
+    );
+    run_until(&mut world, "its checkpoint", |world| {
+        world.job(&failed).checkpoints.completed_count > 0
+    });
+    world.fail_task_of(&failed);
+    let cancelled = submit(&mut world, "team", &[CHECKPOINTS]);
+    run_until(&mut world, "its checkpoint", |world| {
+        world.job(&cancelled).checkpoints.completed_count > 0
+    });
+    world.apply(Decision::CancelJob(wire::CancelJob {
+        namespace: "team".into(),
+        job_id: cancelled.to_string(),
+    }));
+    run_until(&mut world, "both ends", |world| {
+        world.job(&failed).status == JobStatus::Failed
+            && world.job(&cancelled).status == JobStatus::Canceled
+    });
+    let (waiting, response) = world.try_submit("team", 9, &[]);
+    assert_eq!(response, Response::Applied);
+    (world, [running, failed, cancelled, waiting], other)
+}
+
+#[test]
+fn a_deleted_namespace_goes_with_all_that_is_in_it_whoever_leads_at_which_step() {
+    for cut in 1..8 {
+        // Every so many steps the leader is cut off after some effects. The two steps between are the least in which a
+        // new one gets further: what it sweeps it has to propose as well.
+        for every in 3..6 {
+            let (mut world, jobs, other) = inhabited();
+            let kept: Vec<String> = world
+                .job(&jobs[0])
+                .checkpoints
+                .savepoint_paths()
+                .into_iter()
+                .map(str::to_owned)
+                .collect();
+            assert!(!kept.is_empty());
+            let before = world.job(&other).checkpoints.completed_count;
+            world.delete_namespace("team");
+            for step in 0.. {
+                if !world.has_namespace("team") {
+                    break;
+                }
+                assert!(step < 500, "the deletion does not end: cut {cut}");
+                world.step(10, if step % every == 0 { cut } else { ALL });
+                if step % every == 0 {
+                    world.change_leader();
+                }
+            }
+            assert_eq!(world.state.jobs.len(), 1, "only the other tenant's");
+            for job in &jobs {
+                let left = world.objects_of(job);
+                assert!(left.iter().all(|path| kept.contains(path)), "{left:?}");
+            }
+            assert_eq!(world.objects_of(&jobs[0]).len(), kept.len());
+            run_until(&mut world, "the other job goes on", |world| {
+                world.job(&other).checkpoints.completed_count > before
+            });
+            assert_eq!(world.attempts[&other], [1], "cut {cut}");
+            // The name is free again, and a new start has nothing of the old one.
+            world.create_namespace("team", Quota::default());
+            assert_eq!(world.state.jobs_in(&"team".parse().unwrap()).count(), 0);
+        }
+    }
+}
+
+#[test]
+fn results_are_kept_for_their_time_and_a_failed_job_for_as_long_as_it_retains_checkpoints() {
+    let (mut world, [_, failed, cancelled, _], _) = inhabited();
+    world.step(10, ALL);
+    assert!(world.state.jobs.contains_key(&cancelled), "it just ended");
+    world.settings.results_expire_after = Duration::from_secs(60);
+    for _ in 0..8 {
+        world.step(5_000, ALL);
+    }
+    assert!(world.state.jobs.contains_key(&cancelled));
+    for _ in 0..8 {
+        world.step(5_000, ALL);
+    }
+    assert!(!world.state.jobs.contains_key(&cancelled));
+    assert!(world.objects_of(&cancelled).is_empty());
+    assert!(
+        world.state.jobs.contains_key(&failed),
+        "somebody may start from its checkpoint"
+    );
+    let dismiss = wire::DismissJob {
+        namespace: "team".into(),
+        job_id: failed.to_string(),
+    };
+    assert_eq!(
+        world.apply(Decision::DismissJob(dismiss)),
+        Response::Applied
+    );
+    run_until(&mut world, "it is forgotten", |world| {
+        !world.state.jobs.contains_key(&failed)
+    });
+    assert!(world.objects_of(&failed).is_empty());
+}
+
+#[test]
+fn a_namespace_keeps_so_many_results_and_the_oldest_make_room() {
+    let mut world = World::new(1);
+    world.settings.results_max = Some(2);
+    world.create_namespace("team", Quota::default());
+    let cancel = |world: &mut World, namespace: &str, job: &JobId| {
+        world.apply(Decision::CancelJob(wire::CancelJob {
+            namespace: namespace.into(),
+            job_id: job.to_string(),
+        }));
+        run_until(world, "the end", |world| {
+            world.job(job).status.is_terminal()
+        });
+    };
+    let other = submit(&mut world, "default", &[]);
+    cancel(&mut world, "default", &other);
+    let mut ended = Vec::new();
+    for _ in 0..4 {
+        let job = submit(&mut world, "team", &[]);
+        cancel(&mut world, "team", &job);
+        ended.push(job);
+        world.step(10, ALL);
+    }
+    run_until(&mut world, "room is made", |world| {
+        world.state.jobs.len() == 3
+    });
+    for job in [&other, &ended[2], &ended[3]] {
+        assert!(world.state.jobs.contains_key(job));
+    }
+}
+
+#[test]
+fn a_job_remembers_what_happened_to_it() {
+    let mut world = World::new(1);
+    let job = submit(&mut world, "default", &[CHECKPOINTS]);
+    run_until(&mut world, "a checkpoint", |world| {
+        world.job(&job).checkpoints.completed_count > 0
+    });
+    world.fail_task(0);
+    run_until(&mut world, "attempt 2", |world| {
+        world.job(&job).attempt.0 == 2
+    });
+    world.apply(Decision::CancelJob(wire::CancelJob {
+        namespace: "default".into(),
+        job_id: job.to_string(),
+    }));
+    run_until(&mut world, "the end", |world| {
+        world.job(&job).status == JobStatus::Canceled
+    });
+    let events: Vec<_> = world.job(&job).events.iter().collect();
+    let whats: Vec<_> = events
+        .iter()
+        .map(|event| (event.what, event.attempt.0))
+        .collect();
+    let expected = [
+        (JobStatus::Created, 0),
+        (JobStatus::Running, 1),
+        (JobStatus::Restarting, 1),
+        (JobStatus::Running, 2),
+        (JobStatus::Cancelling, 2),
+        (JobStatus::Canceled, 2),
+    ]
+    .map(|(status, attempt)| (What::Became(status), attempt));
+    assert_eq!(whats, expected);
+    assert!(events[2].cause.contains("on purpose"));
+}
+
+#[test]
+fn hundreds_of_jobs_are_purged_in_bounded_steps() {
+    let mut world = World::new(0);
+    world.create_namespace("team", Quota::default());
+    for _ in 0..300 {
+        submit(&mut world, "team", &[]);
+    }
+    world.delete_namespace("team");
+    for step in 0.. {
+        if !world.has_namespace("team") {
+            break;
+        }
+        let before = world.state.jobs.len();
+        world.step(10, ALL);
+        let gone = before - world.state.jobs.len();
+        assert!(gone <= 256, "{gone} at once");
+        assert!(step < 2000, "the deletion does not end");
+    }
+    assert!(world.state.jobs.is_empty());
+}

@@ -1,0 +1,202 @@
+//! Slots for jobs that wait, and tasks for TaskManagers that lack them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use flott_proto::ids::{SubtaskId, TaskManagerId};
+use flott_proto::job_graph::JobGraph;
+use flott_proto::paths;
+use flott_proto::state_handle::SubtaskState;
+use flott_proto::wire::{self, command::Decision, job_manager_message::Message};
+
+use super::placement::Placement;
+use super::slots::Slots;
+use super::{Plan, Situation, Work};
+use crate::core::job::{Assignment, Job, JobStatus};
+use crate::core::namespace::Usage;
+use crate::core::observed::UnderWay;
+use crate::core::records::assignments_to_wire;
+use crate::core::scheduler;
+
+/// Proposes the next attempt of a job as soon as it may start and there are slots; otherwise says why it waits.
+pub(super) fn start<'a>(
+    situation: Situation<'a>,
+    job: &'a Job,
+    slots: &mut Slots<'a>,
+    plan: &mut Plan,
+) {
+    if job.status == JobStatus::Restarting && situation.now.wall_ms < job.restart_at_ms {
+        plan.notes.insert(
+            job.id.clone(),
+            "waiting for the restart strategy's delay".to_owned(),
+        );
+        return;
+    }
+    if full_graph(situation, job, plan).is_none() {
+        return;
+    }
+    let needed = job.graph.slots_needed();
+    let more = needed - Usage::of(job).slots;
+    let namespace = situation.state.namespaces.get(&job.namespace);
+    let promised = slots.started_in(&job.namespace);
+    if let Some(lacking) = namespace.and_then(|namespace| namespace.lacks_slots(more, promised)) {
+        plan.notes.insert(job.id.clone(), lacking);
+        return;
+    }
+    let free = slots.free(&job.id);
+    let before: BTreeMap<u32, TaskManagerId> = job
+        .assignments
+        .iter()
+        .map(|(subtask, place)| (subtask.subtask, place.task_manager.clone()))
+        .collect();
+    let placed = match scheduler::assign(needed, &free, &before) {
+        Ok(placed) => placed,
+        Err(missing) => {
+            let available: u32 = free.values().sum();
+            let note = format!(
+                "waiting for slots: {needed} needed, {available} free; start a TaskManager or free {missing} more"
+            );
+            plan.notes.insert(job.id.clone(), note);
+            return;
+        }
+    };
+    slots.take(&job.namespace, &job.id, &placed, more);
+    let place = |subtask: SubtaskId| {
+        let task_manager = placed[&subtask.subtask].clone();
+        let data_address = situation.observed.task_managers[&task_manager]
+            .data_address
+            .clone();
+        (
+            subtask,
+            Assignment {
+                task_manager,
+                data_address,
+            },
+        )
+    };
+    let assignments: BTreeMap<SubtaskId, Assignment> = job.subtasks().map(place).collect();
+    let start = wire::StartAttempt {
+        job_id: job.id.to_string(),
+        attempt: job.attempt.next().0,
+        assignments: assignments_to_wire(&assignments),
+    };
+    plan.proposals
+        .push((job.id.clone(), Decision::StartAttempt(start)));
+}
+
+/// Deploys what the present attempt lacks on the TaskManagers it was assigned to. A new leader finds the tasks reported
+/// and deploys nothing.
+pub(super) fn complete(
+    situation: Situation<'_>,
+    job: &Job,
+    placement: &Placement<'_>,
+    plan: &mut Plan,
+) {
+    for (id, host) in placement.hosts() {
+        let Some(task_manager) = host.connected() else {
+            continue;
+        };
+        let missing = host.tasks().filter(|(_, view)| view.is_none());
+        let missing: Vec<SubtaskId> = missing.map(|(subtask, _)| subtask.clone()).collect();
+        if !missing.is_empty()
+            && task_manager.told(&job.id).deployed != job.attempt
+            && let Some(graph) = full_graph(situation, job, plan)
+        {
+            let deployment = deployment(situation, job, graph, &missing);
+            plan.sends.push((id.clone(), Message::Deploy(deployment)));
+        }
+    }
+}
+
+/// The job's graph with its operators. If it has to be read first, that is planned and said.
+fn full_graph<'a>(
+    situation: Situation<'a>,
+    job: &'a Job,
+    plan: &mut Plan,
+) -> Option<&'a Arc<JobGraph>> {
+    let Some(object) = &job.graph_object else {
+        return Some(&job.graph);
+    };
+    let loaded = situation.observed.graphs.get(&job.id);
+    if let Some(Ok(graph)) = loaded {
+        return Some(graph);
+    }
+    let note = match loaded {
+        Some(Err(reason)) => format!("its job graph cannot be read, trying again: {reason}"),
+        _ => format!("reading its job graph from {}", object.path),
+    };
+    plan.notes.insert(job.id.clone(), note);
+    let work = Work::LoadGraph {
+        job: job.id.clone(),
+    };
+    let what = || UnderWay::LoadGraph(job.id.clone());
+    if !situation.observed.is_under_way(what) && !plan.works.contains(&work) {
+        plan.works.push(work);
+    }
+    None
+}
+
+fn deployment(
+    situation: Situation<'_>,
+    job: &Job,
+    graph: &JobGraph,
+    subtasks: &[SubtaskId],
+) -> wire::DeployTasks {
+    let directory = paths::job(&situation.settings.cluster, &job.namespace, &job.id);
+    let task = |subtask: &SubtaskId| {
+        let mut deployment = restore(job, subtask);
+        deployment.vertex = subtask.vertex.to_string();
+        deployment.subtask = subtask.subtask;
+        deployment.writer = paths::writer(&directory, job.attempt_epoch, job.attempt, subtask);
+        deployment
+    };
+    let location = |(subtask, place): (&SubtaskId, &Assignment)| wire::TaskLocation {
+        vertex: subtask.vertex.to_string(),
+        subtask: subtask.subtask,
+        task_manager_id: place.task_manager.to_string(),
+        data_address: place.data_address.clone(),
+    };
+    wire::DeployTasks {
+        job_id: job.id.to_string(),
+        namespace: job.namespace.to_string(),
+        attempt: job.attempt.0,
+        graph: Some(graph.into()),
+        configuration: (*job.configuration).clone(),
+        tasks: subtasks.iter().map(task).collect(),
+        locations: job.assignments.iter().map(location).collect(),
+        cluster_id: situation.settings.cluster.to_string(),
+    }
+}
+
+/// What a subtask starts from: the newest completed checkpoint, else what the job was submitted with, else nothing.
+fn restore(job: &Job, subtask: &SubtaskId) -> wire::TaskDeployment {
+    if let Some(latest) = job.checkpoints.latest() {
+        let state = latest
+            .subtasks
+            .get(subtask)
+            .map(|state| state.to_wire(subtask.subtask));
+        return wire::TaskDeployment {
+            restore: state.into_iter().collect(),
+            restore_checkpoint_id: latest.id.0,
+            restore_is_base: true,
+            ..Default::default()
+        };
+    }
+    let Some(point) = &job.restore else {
+        return wire::TaskDeployment::default();
+    };
+    let parallelism = job
+        .graph
+        .vertex(&subtask.vertex)
+        .map_or(0, |vertex| vertex.parallelism);
+    let same = point.parallelism.get(subtask.vertex.as_str()) == Some(&parallelism);
+    let of_vertex = |(id, state): (&SubtaskId, &SubtaskState)| {
+        (id.vertex == subtask.vertex && (!same || id.subtask == subtask.subtask))
+            .then(|| state.to_wire(id.subtask))
+    };
+    wire::TaskDeployment {
+        restore: point.subtasks.iter().filter_map(of_vertex).collect(),
+        restore_root: point.root.clone(),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,232 @@
+//! The planners against a cluster of fakes: a whole job's life, with leaders and TaskManagers dying at any step.
+
+use proptest::prelude::*;
+
+use crate::core::observed::UnderWay;
+use crate::core::plan;
+use crate::core::testing::World;
+use crate::core::{Digester, JobStatus};
+
+const SETTINGS: [(&str, &str); 2] = [
+    ("execution.checkpointing.interval", "100 ms"),
+    ("restart-strategy.exponential-delay.initial-backoff", "0 ms"),
+];
+
+/// Enough for everything that a step sets off.
+const ALL: usize = usize::MAX;
+
+fn run_until(world: &mut World, what: &str, done: impl Fn(&World) -> bool) {
+    for _ in 0..2000 {
+        if done(world) {
+            return;
+        }
+        world.step(10, ALL);
+    }
+    panic!("did not come about: {what}");
+}
+
+#[test]
+fn a_job_runs_takes_checkpoints_and_finishes_with_its_input() {
+    let mut world = World::new(2);
+    let job = world.submit(4, &SETTINGS);
+    run_until(&mut world, "five checkpoints", |world| {
+        world.job(&job).checkpoints.completed_count >= 5
+    });
+    assert_eq!(
+        world.job(&job).checkpoints.retained.len(),
+        1,
+        "num-retained is 1"
+    );
+    assert!(
+        !world.deleted.is_empty(),
+        "files that no checkpoint needs are deleted"
+    );
+    world.end_input();
+    run_until(&mut world, "the end", |world| {
+        world.job(&job).status == JobStatus::Finished
+    });
+    run_until(&mut world, "the clean-up", |world| {
+        world.job(&job).checkpoints.retired.is_empty()
+    });
+    assert_eq!(world.attempts[&job], [1]);
+}
+
+#[test]
+fn a_job_without_slots_waits_and_says_so_and_starts_when_there_are_some() {
+    let mut world = World::new(1);
+    let job = world.submit(4, &SETTINGS);
+    world.step(10, ALL);
+    assert_eq!(world.job(&job).status, JobStatus::Created);
+    world.add_task_manager();
+    run_until(&mut world, "the start", |world| {
+        world.job(&job).status == JobStatus::Running
+    });
+}
+
+#[test]
+fn a_leader_change_restarts_no_task_even_in_the_middle_of_a_checkpoint() {
+    for cut in 0..24 {
+        let mut world = World::new(2);
+        let job = world.submit(4, &SETTINGS);
+        run_until(&mut world, "a checkpoint", |world| {
+            world.job(&job).checkpoints.completed_count >= 1
+        });
+        for _ in 0..cut / 2 {
+            world.step(20, ALL);
+        }
+        world.step(20, cut % 5 + 1);
+        world.change_leader();
+        let before = world.job(&job).checkpoints.completed_count;
+        run_until(&mut world, "more checkpoints", |world| {
+            world.job(&job).checkpoints.completed_count >= before + 3
+        });
+        assert_eq!(world.attempts[&job], [1], "cut {cut}");
+    }
+}
+
+#[test]
+fn a_lost_task_manager_restarts_the_job_on_its_replacement() {
+    let mut world = World::new(2);
+    let job = world.submit(4, &SETTINGS);
+    run_until(&mut world, "a checkpoint", |world| {
+        world.job(&job).checkpoints.completed_count >= 1
+    });
+    world.kill_task_manager(0);
+    world.add_task_manager();
+    run_until(&mut world, "attempt 2", |world| {
+        world.job(&job).attempt.0 == 2
+    });
+    assert!(
+        world.job(&job).failures.last_cause.contains("tm-1"),
+        "{}",
+        world.job(&job).failures.last_cause
+    );
+    let before = world.job(&job).checkpoints.completed_count;
+    run_until(&mut world, "a checkpoint again", |world| {
+        world.job(&job).checkpoints.completed_count > before
+    });
+}
+
+#[test]
+fn a_failure_without_restarts_fails_the_job_and_keeps_its_checkpoints() {
+    let mut world = World::new(2);
+    let job = world.submit(2, &[SETTINGS[0], ("restart-strategy.type", "none")]);
+    run_until(&mut world, "a checkpoint", |world| {
+        world.job(&job).checkpoints.completed_count >= 1
+    });
+    world.fail_task(1);
+    run_until(&mut world, "the failure", |world| {
+        world.job(&job).status == JobStatus::Failed
+    });
+    assert!(world.job(&job).failures.last_cause.contains("on purpose"));
+    assert_eq!(world.job(&job).checkpoints.retained.len(), 1);
+}
+
+#[derive(Clone, Debug)]
+enum Fault {
+    None,
+    ChangeLeader,
+    CutOffLeaderAfter(usize),
+    ReplaceTaskManager(usize),
+    FailTask(usize),
+    Cancel,
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        20 => Just(Fault::None),
+        2 => Just(Fault::ChangeLeader),
+        2 => (0usize..6).prop_map(Fault::CutOffLeaderAfter),
+        1 => (0usize..8).prop_map(Fault::ReplaceTaskManager),
+        1 => (0usize..8).prop_map(Fault::FailTask),
+    ]
+}
+
+/// Found by `chaos many-jobs`: six jobs on five slots, and the sixth waited for ever.
+#[test]
+fn a_slot_is_not_promised_to_a_job_while_the_start_of_another_is_being_replicated() {
+    let mut world = World::new(1);
+    world.step(10, usize::MAX);
+    let slots = world.slots;
+    for _ in 0..slots {
+        world.submit(1, &SETTINGS);
+    }
+    let started = |world: &World| {
+        let plan = plan(&world.state, &world.observed, &world.settings, world.now);
+        let jobs = plan.proposals.into_iter().map(|(job, _)| job);
+        jobs.collect::<Vec<_>>()
+    };
+    let first = started(&world);
+    assert_eq!(first.len(), slots as usize);
+    let under_way = first.iter().cloned().map(UnderWay::Proposal);
+    world.observed.under_way.extend(under_way);
+    world.submit(1, &SETTINGS);
+    assert_eq!(started(&world), []);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Whatever dies and whenever: state is consistent after each entry (checked in `World::apply`), no deleted file is
+    /// ever restored (checked in the fakes), attempts follow one another, and a job that is left alone finishes.
+    #[test]
+    fn any_sequence_of_faults_heals(faults in prop::collection::vec((fault(), 1u64..60), 1..120), cancel in any::<bool>()) {
+        let mut world = World::new(3);
+        let job = world.submit(4, &SETTINGS);
+        let mut faults = faults;
+        if cancel {
+            faults.push((Fault::Cancel, 1));
+        }
+        for (fault, advance_ms) in faults {
+            match fault {
+                Fault::None => world.step(advance_ms, ALL),
+                Fault::ChangeLeader => world.change_leader(),
+                Fault::CutOffLeaderAfter(effects) => {
+                    world.step(advance_ms, effects + 1);
+                    world.change_leader();
+                }
+                Fault::ReplaceTaskManager(choice) => {
+                    world.kill_task_manager(choice);
+                    world.add_task_manager();
+                }
+                Fault::FailTask(choice) => world.fail_task(choice),
+                Fault::Cancel => {
+                    let cancel = flott_proto::wire::CancelJob { namespace: "default".into(), job_id: job.to_string() };
+                    world.apply(flott_proto::wire::command::Decision::CancelJob(cancel));
+                }
+            }
+        }
+        if cancel {
+            run_until(&mut world, "the cancellation", |world| world.job(&job).status == JobStatus::Canceled);
+        } else {
+            for _ in 0..600 {
+                world.end_input();
+                world.step(10, ALL);
+            }
+            prop_assert_eq!(world.job(&job).status, JobStatus::Finished);
+        }
+        let expected: Vec<u32> = (1..=world.attempts.get(&job).map_or(0, Vec::len) as u32).collect();
+        prop_assert_eq!(world.attempts.get(&job).cloned().unwrap_or_default(), expected);
+        run_until(&mut world, "the clean-up", |world| world.job(&job).checkpoints.retired.is_empty());
+    }
+
+    /// A snapshot of the state at any moment is the state; and its digest is the same whether computed at once or all along.
+    #[test]
+    fn records_round_trip(faults in prop::collection::vec((fault(), 1u64..60), 1..40)) {
+        let mut world = World::new(2);
+        let mut digester = Digester::default();
+        let job = world.submit(2, &SETTINGS);
+        for (fault, advance_ms) in faults {
+            match fault {
+                Fault::FailTask(choice) => world.fail_task(choice),
+                Fault::ChangeLeader => world.change_leader(),
+                _ => world.step(advance_ms, ALL),
+            }
+            let read = crate::core::ClusterState::from_records(world.state.records());
+            prop_assert_eq!(read.as_ref(), Ok(&world.state));
+            let digest = digester.digest(&world.state);
+            prop_assert_eq!(Digester::default().digest(&read.unwrap()), digest);
+        }
+        prop_assert!(world.state.jobs.contains_key(&job));
+    }
+}

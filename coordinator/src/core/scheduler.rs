@@ -1,0 +1,94 @@
+//! Which TaskManager runs which subtask. A pure solver: problem in, solution out.
+//!
+//! A slot holds the subtasks of one index, of all vertices of a job (slot sharing). Goals, in this order:
+//!
+//! - **A** never more slots of a TaskManager than it has free;
+//! - **B** all or nothing: a job starts whole or waits;
+//! - **C** a subtask returns to the TaskManager it ran on before, where its files are;
+//! - **D** the rest spreads evenly: the TaskManager with the most free slots first, then by id.
+
+use std::collections::BTreeMap;
+
+use flott_proto::ids::TaskManagerId;
+
+/// The TaskManager for each subtask index `0..slots_needed`.
+///
+/// `free` are the free slots of each TaskManager; `before` is where an index ran last, if anywhere.
+/// Fails with the number of slots that are missing.
+pub fn assign(
+    slots_needed: u32,
+    free: &BTreeMap<TaskManagerId, u32>,
+    before: &BTreeMap<u32, TaskManagerId>,
+) -> Result<BTreeMap<u32, TaskManagerId>, u32> {
+    let available: u32 = free.values().sum();
+    if available < slots_needed {
+        return Err(slots_needed - available);
+    }
+    let mut free = free.clone();
+    let mut placed = BTreeMap::new();
+    for (index, task_manager) in before.range(..slots_needed) {
+        if let Some(slots) = free.get_mut(task_manager).filter(|slots| **slots > 0) {
+            *slots -= 1;
+            placed.insert(*index, task_manager.clone());
+        }
+    }
+    for index in 0..slots_needed {
+        if placed.contains_key(&index) {
+            continue;
+        }
+        let most = free
+            .iter()
+            .max_by(|(a_id, a), (b_id, b)| a.cmp(b).then(b_id.cmp(a_id)));
+        let chosen = most
+            .map(|(id, _)| id.clone())
+            .expect("there are enough slots");
+        *free.get_mut(&chosen).expect("it was just found") -= 1;
+        placed.insert(index, chosen);
+    }
+    assert_eq!(placed.len() as u32, slots_needed);
+    Ok(placed)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id(n: u32) -> TaskManagerId {
+        format!("tm-{n}").parse().unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn fits_whole_sticks_and_never_overfills(
+            slots in prop::collection::vec(0u32..5, 0..6),
+            needed in 0u32..12,
+            ran_on in prop::collection::btree_map(0u32..12, 0u32..8, 0..12),
+        ) {
+            let free: BTreeMap<_, _> = slots.iter().enumerate().map(|(n, slots)| (id(n as u32), *slots)).collect();
+            let before: BTreeMap<_, _> = ran_on.iter().map(|(index, n)| (*index, id(*n))).collect();
+            let total: u32 = slots.iter().sum();
+            match assign(needed, &free, &before) {
+                Err(missing) => prop_assert_eq!(missing, needed - total),
+                Ok(placed) => {
+                    prop_assert!(placed.keys().copied().eq(0..needed));
+                    for (task_manager, slots) in &free {
+                        let used = placed.values().filter(|placed| *placed == task_manager).count() as u32;
+                        prop_assert!(used <= *slots);
+                        let wanted = before.range(..needed).filter(|(_, before)| *before == task_manager);
+                        let returned = wanted.clone().filter(|(index, _)| placed[index] == *task_manager).count();
+                        prop_assert_eq!(returned, wanted.count().min(*slots as usize), "goal C");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn spreads_evenly() {
+        let free = BTreeMap::from([(id(1), 2), (id(2), 2)]);
+        let placed = assign(2, &free, &BTreeMap::new()).unwrap();
+        assert_eq!(placed, BTreeMap::from([(0, id(1)), (1, id(2))]));
+    }
+}

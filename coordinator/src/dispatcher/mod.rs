@@ -1,0 +1,404 @@
+//! The gRPC service for clients.
+//!
+//! - [`admin`]: for operators of the group; [`debug`]: what a debug bundle is told.
+//! - [`submit`]: what a submission has to pass before it is replicated.
+//! - [`show`]: replicated state and observation as clients see them.
+//! - `namespaces`: the service for tenants.
+//!
+//! What changes something, or has to be up to date, is for the leader; any other JobManager refuses and says where it is.
+
+mod admin;
+mod debug;
+mod namespaces;
+mod show;
+mod submit;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use flott_node::config::{Configuration, options};
+use flott_node::tls::Whom;
+use flott_node::{SharedClock, Transport, storage::ObjectStorage};
+use flott_proto::ids::{JobId, Namespace};
+use flott_proto::wire::{self, command::Decision, job_manager_server::JobManager};
+use tokio::sync::{oneshot, watch};
+use tonic::{Request, Response, Status};
+
+pub(crate) use admin::Admin;
+
+use crate::core::{self, ClusterState, Job};
+use crate::leader::{Event, Inspection, Office};
+use crate::raft::{ProposeError, RaftError, RaftNode};
+use crate::task_managers::{not_leader, office};
+
+/// How long a follower waits for the leader's part of a status.
+const ASK_LEADER_TIMEOUT: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(crate) struct Dispatcher {
+    pub raft: RaftNode,
+    pub office: watch::Receiver<Option<Office>>,
+    pub clock: SharedClock,
+    /// How the leader is asked.
+    pub transport: Transport,
+    /// The process's configuration: defaults of the jobs that are submitted here.
+    pub configuration: Configuration,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+impl Dispatcher {
+    fn office(&self) -> Result<Office, Status> {
+        office(&self.office, &self.raft)
+    }
+
+    /// Replicates a client's decision and waits until it is applied.
+    async fn decide(&self, decision: Decision) -> Result<(), Status> {
+        let office = self.office()?;
+        let command = wire::Command {
+            now_ms: office.log_clock.now_ms(&self.clock),
+            epoch: office.epoch.0,
+            decision: Some(decision),
+        };
+        match self.raft.propose(command).await {
+            Ok(applied) => match applied.response {
+                core::Response::Applied | core::Response::Kv(_) => Ok(()),
+                core::Response::Refused(reason) => Err(Status::invalid_argument(reason)),
+            },
+            Err(ProposeError::NotLeader { .. }) => Err(not_leader(&self.raft)),
+            Err(error @ ProposeError::TooLarge { .. }) => {
+                Err(Status::invalid_argument(error.to_string()))
+            }
+            Err(error @ (ProposeError::Unknown | ProposeError::Shutdown)) => {
+                Err(Status::unavailable(format!(
+                    "{error}; the command may have been carried out: repeat it, that is safe"
+                )))
+            }
+        }
+    }
+
+    /// The state, if this process leads: then it holds everything that anybody was told is done.
+    fn state(&self) -> Result<Arc<ClusterState>, Status> {
+        self.office()?;
+        let state = self.raft.state();
+        if self.raft.lease_is_valid() {
+            Ok(state)
+        } else {
+            Err(not_leader(&self.raft))
+        }
+    }
+
+    /// What the leader sees, and of tasks those of `job`. Also proves that this process still leads, for an up-to-date
+    /// read.
+    async fn inspect(&self, job: Option<JobId>) -> Result<Inspection, Status> {
+        let office = self.office()?;
+        let (answer, inspection) = oneshot::channel();
+        let gone = || not_leader(&self.raft);
+        office
+            .mailbox
+            .send(Event::Inspect { job, answer })
+            .await
+            .map_err(|_| gone())?;
+        let inspection = inspection.await.map_err(|_| gone())?;
+        if self.raft.lease_is_valid() {
+            Ok(inspection)
+        } else {
+            Err(gone())
+        }
+    }
+
+    /// The job of that id in that namespace, as of now.
+    fn job(&self, namespace: &str, id: &str) -> Result<Arc<Job>, Status> {
+        let state = self.state()?;
+        let namespace = known_namespace(&state, namespace)?;
+        let id: JobId = id.parse()?;
+        let job = state.job_in(&namespace, &id).cloned();
+        job.ok_or_else(|| {
+            Status::not_found(format!("there is no job {id} in namespace {namespace}"))
+        })
+    }
+
+    /// Asks for a savepoint and waits for it, and for the job's end if it is to stop.
+    async fn savepoint(
+        &self,
+        mut request: wire::RequestSavepoint,
+    ) -> Answer<wire::TriggerSavepointResponse> {
+        let job = self.job(&request.namespace, &request.job_id)?;
+        if request.target_directory.is_empty() {
+            let configured = Configuration::from_map(&*job.configuration)
+                .and_then(|job| job.get(&options::SAVEPOINT_DIR));
+            request.target_directory =
+                configured.map_err(|error| Status::internal(error.to_string()))?;
+        }
+        if request.target_directory.is_empty() {
+            return Err(Status::invalid_argument(
+                "name a target directory, or set execution.checkpointing.savepoint-dir",
+            ));
+        }
+        ObjectStorage::open(&request.target_directory)
+            .map_err(|error| Status::invalid_argument(crate::leader::chain(&error)))?;
+        if request.request_id.is_empty() {
+            request.request_id = uuid::Uuid::new_v4().to_string();
+        }
+        let (request_id, stop) = (request.request_id.clone(), request.stop);
+        self.decide(Decision::RequestSavepoint(request)).await?;
+        let mut applied = self.raft.applied();
+        loop {
+            let state = self.raft.state();
+            let present = state
+                .jobs
+                .get(&job.id)
+                .ok_or_else(|| Status::not_found("the job is gone"))?;
+            let result = present
+                .savepoint_results
+                .iter()
+                .find(|result| result.request_id == request_id);
+            match result.map(|result| &result.outcome) {
+                Some(Err(failure)) => {
+                    return Err(Status::aborted(format!("the savepoint failed: {failure}")));
+                }
+                Some(Ok(path)) if !stop || present.status.is_terminal() => {
+                    return Ok(Response::new(wire::TriggerSavepointResponse {
+                        path: path.clone(),
+                    }));
+                }
+                _ => {}
+            }
+            self.office()?;
+            let mut office = self.office.clone();
+            tokio::select! {
+                changed = applied.changed() => changed.map_err(|_| not_leader(&self.raft))?,
+                changed = office.changed() => changed.map_err(|_| not_leader(&self.raft))?,
+            }
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl JobManager for Dispatcher {
+    async fn cluster_status(
+        &self,
+        _: Request<wire::ClusterStatusRequest>,
+    ) -> Answer<wire::ClusterStatusResponse> {
+        let leader = self.raft.leadership().borrow().leader.clone();
+        if let Some((_, address)) = leader.filter(|(id, _)| *id != self.raft.node_id())
+            && let Some(status) = ask_leader(&self.transport, &address).await
+        {
+            return Ok(Response::new(status));
+        }
+        let members = self.raft.members().await;
+        let inspection = self.inspect(None).await.ok();
+        Ok(Response::new(show::cluster(
+            &self.raft,
+            members,
+            inspection.as_ref(),
+        )))
+    }
+
+    async fn init_cluster(
+        &self,
+        request: Request<wire::InitClusterRequest>,
+    ) -> Answer<wire::InitClusterResponse> {
+        let addresses = request.into_inner().addresses;
+        if addresses.is_empty() {
+            return Err(Status::invalid_argument(
+                "name the addresses of all first members",
+            ));
+        }
+        match self.raft.initialize(addresses).await {
+            Ok(cluster_id) => Ok(Response::new(wire::InitClusterResponse {
+                cluster_id: cluster_id.to_string(),
+            })),
+            Err(error) => Err(refusal(&error)),
+        }
+    }
+
+    async fn submit_job(
+        &self,
+        request: Request<wire::SubmitJobRequest>,
+    ) -> Answer<wire::SubmitJobResponse> {
+        let request = request.into_inner();
+        let job_id = request.job_id.clone();
+        let state = self.state()?;
+        let namespace = known_namespace(&state, &request.namespace)?;
+        if self.raft.disk_is_low() {
+            return Err(Status::resource_exhausted(
+                "the disk of the leading jobmanager is nearly full and no new jobs are taken; free some room, or hand over \
+                 to another jobmanager with `flott cluster transfer-leader`",
+            ));
+        }
+        // Before anything is read for a submission that cannot be accepted.
+        state
+            .active_namespace(&namespace)
+            .map_err(|refused| Status::invalid_argument(refused.to_string()))?;
+        let cluster = self.raft.cluster_id();
+        let prepared = submit::prepare(request, &self.configuration, cluster.as_ref()).await?;
+        let unavailable = |error| Status::unavailable(crate::leader::chain(&error));
+        if let Some(graph) = &prepared.large_graph {
+            if self.state()?.is_graph_retired(&namespace, &graph.object) {
+                return Err(Status::unavailable(
+                    "an object with the same job graph is being deleted; submit again in a moment",
+                ));
+            }
+            graph.write().await.map_err(unavailable)?;
+        }
+        self.decide(Decision::SubmitJob(prepared.submit)).await?;
+        if let Some(graph) = &prepared.large_graph {
+            // Between writing and applying, the end of the last job with this graph may have deleted it. From here on
+            // it stays.
+            graph.ensure().await.map_err(unavailable)?;
+        }
+        Ok(Response::new(wire::SubmitJobResponse { job_id }))
+    }
+
+    async fn list_jobs(
+        &self,
+        request: Request<wire::ListJobsRequest>,
+    ) -> Answer<wire::ListJobsResponse> {
+        let state = self.state()?;
+        let namespace = known_namespace(&state, &request.into_inner().namespace)?;
+        let jobs = state
+            .jobs_in(&namespace)
+            .map(|job| show::summary(job))
+            .collect();
+        Ok(Response::new(wire::ListJobsResponse { jobs }))
+    }
+
+    async fn describe_job(
+        &self,
+        request: Request<wire::DescribeJobRequest>,
+    ) -> Answer<wire::JobDetails> {
+        let request = request.into_inner();
+        let job = self.job(&request.namespace, &request.job_id)?;
+        let inspection = self.inspect(Some(job.id.clone())).await?;
+        // What is seen now may be of a later attempt than what was decided before.
+        let job = self.job(&request.namespace, &request.job_id)?;
+        Ok(Response::new(show::job(&job, &inspection)))
+    }
+
+    async fn list_checkpoints(
+        &self,
+        request: Request<wire::ListCheckpointsRequest>,
+    ) -> Answer<wire::ListCheckpointsResponse> {
+        let request = request.into_inner();
+        let job = self.job(&request.namespace, &request.job_id)?;
+        Ok(Response::new(wire::ListCheckpointsResponse {
+            checkpoints: show::checkpoints(&job, self.clock.now_ms()),
+        }))
+    }
+
+    async fn cancel_job(
+        &self,
+        request: Request<wire::CancelJobRequest>,
+    ) -> Answer<wire::CancelJobResponse> {
+        let request = request.into_inner();
+        self.job(&request.namespace, &request.job_id)?;
+        self.decide(Decision::CancelJob(wire::CancelJob {
+            namespace: request.namespace,
+            job_id: request.job_id,
+        }))
+        .await?;
+        Ok(Response::new(wire::CancelJobResponse {}))
+    }
+
+    async fn dismiss_job(
+        &self,
+        request: Request<wire::DismissJobRequest>,
+    ) -> Answer<wire::DismissJobResponse> {
+        let request = request.into_inner();
+        self.job(&request.namespace, &request.job_id)?;
+        self.decide(Decision::DismissJob(wire::DismissJob {
+            namespace: request.namespace,
+            job_id: request.job_id,
+        }))
+        .await?;
+        Ok(Response::new(wire::DismissJobResponse {}))
+    }
+
+    async fn trigger_savepoint(
+        &self,
+        request: Request<wire::TriggerSavepointRequest>,
+    ) -> Answer<wire::TriggerSavepointResponse> {
+        let wire::TriggerSavepointRequest {
+            namespace,
+            job_id,
+            target_directory,
+            request_id,
+        } = request.into_inner();
+        let (stop, drain) = (false, false);
+        self.office()?;
+        self.savepoint(wire::RequestSavepoint {
+            namespace,
+            job_id,
+            request_id,
+            target_directory,
+            stop,
+            drain,
+        })
+        .await
+    }
+
+    async fn stop_job(
+        &self,
+        request: Request<wire::StopJobRequest>,
+    ) -> Answer<wire::TriggerSavepointResponse> {
+        let wire::StopJobRequest {
+            namespace,
+            job_id,
+            target_directory,
+            drain,
+            request_id,
+        } = request.into_inner();
+        if drain {
+            return Err(Status::unimplemented(
+                "draining is not supported yet; stop without --drain",
+            ));
+        }
+        self.office()?;
+        self.savepoint(wire::RequestSavepoint {
+            namespace,
+            job_id,
+            request_id,
+            target_directory,
+            stop: true,
+            drain,
+        })
+        .await
+    }
+}
+
+/// The namespace of that name, if there is one. What is asked of a namespace that is not there is refused with the
+/// remedy, rather than answered as if it were empty.
+fn known_namespace(state: &ClusterState, name: &str) -> Result<Namespace, Status> {
+    let namespace: Namespace = name.parse()?;
+    match state.known_namespace(&namespace) {
+        Ok(_) => Ok(namespace),
+        Err(refused) => Err(Status::not_found(refused.to_string())),
+    }
+}
+
+/// The leader's answer, if it gives one in time.
+async fn ask_leader(transport: &Transport, address: &str) -> Option<wire::ClusterStatusResponse> {
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}")).ok()?;
+    let asked = async {
+        let channel = endpoint
+            .connect_timeout(ASK_LEADER_TIMEOUT)
+            .connect_with_connector(transport.connector(Whom::Member))
+            .await
+            .ok()?;
+        let mut client = wire::job_manager_client::JobManagerClient::new(channel);
+        Some(
+            client
+                .cluster_status(wire::ClusterStatusRequest {})
+                .await
+                .ok()?
+                .into_inner(),
+        )
+    };
+    // A leader that asks back believes in another one: its answer would be no better than ours.
+    tokio::time::timeout(ASK_LEADER_TIMEOUT, asked).await.ok()?
+}
+
+fn refusal(error: &RaftError) -> Status {
+    Status::failed_precondition(crate::leader::chain(error))
+}

@@ -1,0 +1,17 @@
+//! What every Flott process does alike.
+//!
+//! - [`clock`]: injected time. [`tasks`]: supervision of background tasks.
+//! - [`config`]: Flink's configuration keys, typed. [`telemetry`]: logs and metrics. [`health`]: the HTTP port.
+//! - [`storage`]: opening an object store by its URL. [`tls`]: how connections are made and accepted, and by whom.
+
+pub mod clock;
+pub mod config;
+pub mod health;
+pub mod storage;
+pub mod tasks;
+pub mod telemetry;
+pub mod tls;
+
+pub use clock::{Clock, SharedClock, SystemClock};
+pub use tasks::{OnFailure, Tasks};
+pub use tls::Transport;

@@ -1,0 +1,137 @@
+//! Every kind of store keeps the same promises.
+
+use super::*;
+
+fn bytes(length: usize) -> Bytes {
+    b"0123456789abcde".repeat(length / 15 + 1)[..length]
+        .to_vec()
+        .into()
+}
+
+async fn keeps_its_promises(storage: &ObjectStorage, local: &LocalPath) {
+    for length in [0, 1, 1000, PART_BYTES, PART_BYTES + 1, 3 * PART_BYTES + 5] {
+        let (source, copy) = (local.join("source"), local.join("copy"));
+        std::fs::write(&source, bytes(length)).unwrap();
+        assert_eq!(
+            storage.put_file("a/b/file", &source).await.unwrap(),
+            length as u64
+        );
+        assert_eq!(
+            storage.get_file("a/b/file", &copy).await.unwrap(),
+            length as u64
+        );
+        assert!(
+            std::fs::read(&copy).unwrap() == bytes(length),
+            "{length} bytes"
+        );
+    }
+    storage.put("a/b/whole", bytes(10)).await.unwrap();
+    storage.put("a/bc", bytes(3)).await.unwrap();
+    assert_eq!(storage.get("a/b/whole").await.unwrap(), bytes(10));
+    assert!(storage.exists("a/bc").await.unwrap());
+    assert!(!storage.exists("a/b/none").await.unwrap());
+    assert!(
+        matches!(storage.get("a/b/none").await, Err(Error::NotFound { path }) if path == storage.url("a/b/none"))
+    );
+    let size = 3 * PART_BYTES as u64 + 5;
+    let both = vec![("a/b/file".to_owned(), size), ("a/b/whole".to_owned(), 10)];
+    assert_eq!(storage.list("a/b").await.unwrap(), both);
+    assert_eq!(storage.list("").await.unwrap().len(), 3);
+    assert_eq!(storage.list("nowhere").await.unwrap(), []);
+    for path in ["a/b/file", "a/b/whole", "a/bc", "a/bc"] {
+        storage.delete(path).await.unwrap();
+    }
+    assert_eq!(storage.list("").await.unwrap(), []);
+    assert!(matches!(
+        storage.put("../up", bytes(1)).await,
+        Err(Error::InvalidPath { .. })
+    ));
+}
+
+#[tokio::test]
+async fn a_directory_keeps_the_promises_and_is_left_empty() {
+    let local = tempfile::tempdir().unwrap();
+    let root = local.path().join("made/on demand");
+    let storage = ObjectStorage::open(root.to_str().unwrap()).unwrap();
+    keeps_its_promises(&storage, local.path()).await;
+    assert_eq!(std::fs::read_dir(&root).unwrap().count(), 0);
+    assert_eq!(storage.root(), root.to_str().unwrap());
+    let url = url::Url::from_directory_path(&root).unwrap();
+    storage.put("x", bytes(5)).await.unwrap();
+    let again = ObjectStorage::open(url.as_str()).unwrap();
+    assert_eq!(again.get("x").await.unwrap(), bytes(5));
+    assert_eq!(again.root().trim_end_matches('/'), storage.root());
+}
+
+#[tokio::test]
+async fn memory_keeps_the_promises_and_is_shared_by_name() {
+    let local = tempfile::tempdir().unwrap();
+    let storage = ObjectStorage::open("memory:///promises").unwrap();
+    keeps_its_promises(&storage, local.path()).await;
+    storage.put("x", bytes(5)).await.unwrap();
+    assert!(
+        ObjectStorage::open("memory:///promises/")
+            .unwrap()
+            .exists("x")
+            .await
+            .unwrap()
+    );
+    assert!(
+        !ObjectStorage::open("memory:///promised")
+            .unwrap()
+            .exists("x")
+            .await
+            .unwrap()
+    );
+}
+
+#[tokio::test]
+async fn a_path_that_cannot_be_written_is_reported_after_bounded_retries() {
+    let local = tempfile::tempdir().unwrap();
+    let storage = ObjectStorage::open(local.path().to_str().unwrap()).unwrap();
+    storage.put("file", bytes(1)).await.unwrap();
+    assert!(matches!(
+        storage.put("file/below", bytes(1)).await,
+        Err(Error::Unavailable { .. })
+    ));
+    let missing = local.path().join("missing");
+    assert!(matches!(
+        storage.put_file("x", &missing).await,
+        Err(Error::Local { .. })
+    ));
+}
+
+#[test]
+fn roots_are_normalised_or_refused() {
+    let root = |text: &str| ObjectStorage::open(text).map(|storage| storage.root().to_owned());
+    assert_eq!(root("s3://bucket/a/b/").unwrap(), "s3://bucket/a/b");
+    assert_eq!(root("s3a://bucket").unwrap(), "s3://bucket");
+    assert_eq!(root("memory:///name/").unwrap(), "memory:///name");
+    for bad in [
+        "",
+        "s3:///a",
+        "file://host/a",
+        "gs://bucket/a",
+        "s3://bucket/a//b",
+    ] {
+        assert!(matches!(root(bad), Err(Error::InvalidRoot { .. })), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_made_yet_fails_each_request_until_it_can() {
+    let local = tempfile::tempdir().unwrap();
+    let in_the_way = local.path().join("in the way");
+    std::fs::write(&in_the_way, "a file").unwrap();
+    let root = in_the_way.join("checkpoints");
+    let storage = ObjectStorage::open(root.to_str().unwrap()).unwrap();
+    assert!(storage.put("a/b", bytes(10)).await.is_err());
+
+    std::fs::remove_file(&in_the_way).unwrap();
+    storage.put("a/b", bytes(10)).await.unwrap();
+    assert_eq!(storage.get("a/b").await.unwrap(), bytes(10));
+    assert!(root.join("a/b").is_file());
+    assert_eq!(storage.list("").await.unwrap(), [("a/b".to_owned(), 10)]);
+    let again = ObjectStorage::open(storage.root()).unwrap();
+    assert_eq!(again.list("").await.unwrap(), [("a/b".to_owned(), 10)]);
+}

@@ -1,0 +1,209 @@
+//! Wire to domain and back. Malformed input stops here: what passes is valid on its own terms.
+//!
+//! Tasks and state are here, the job graph in [`graph`] and [`connectors`].
+
+mod connectors;
+mod graph;
+
+use std::fmt;
+
+use crate::ids::{AttemptNumber, SubtaskId, TaskId};
+use crate::key_group::{KeyGroupRange, MAX_PARALLELISM_MAX};
+use crate::state_handle::{StateFile, SubtaskDelta, SubtaskState};
+use crate::wire;
+
+/// Input that is not what the protocol allows. Says what was wrong with what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    kind: &'static str,
+    what: String,
+}
+
+impl Malformed {
+    pub fn new(kind: &'static str, what: impl Into<String>) -> Self {
+        Self {
+            kind,
+            what: what.into(),
+        }
+    }
+
+    pub(crate) fn missing(kind: &'static str, field: &str) -> Self {
+        Self::new(kind, format!("lacks {field}"))
+    }
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "malformed {}: {}", self.kind, self.what)
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+/// What a service answers to a request that is not what the protocol allows.
+impl From<Malformed> for tonic::Status {
+    fn from(malformed: Malformed) -> Self {
+        Self::invalid_argument(malformed.to_string())
+    }
+}
+
+// ---- tasks and state ----
+
+impl TryFrom<wire::TaskId> for TaskId {
+    type Error = Malformed;
+    fn try_from(task: wire::TaskId) -> Result<Self, Malformed> {
+        Ok(Self {
+            job: task.job_id.parse()?,
+            attempt: AttemptNumber(task.attempt),
+            subtask: SubtaskId {
+                vertex: task.vertex.parse()?,
+                subtask: task.subtask,
+            },
+        })
+    }
+}
+
+impl From<&TaskId> for wire::TaskId {
+    fn from(task: &TaskId) -> Self {
+        Self {
+            job_id: task.job.to_string(),
+            vertex: task.subtask.vertex.to_string(),
+            subtask: task.subtask.subtask,
+            attempt: task.attempt.0,
+        }
+    }
+}
+
+impl TryFrom<wire::StateFile> for StateFile {
+    type Error = Malformed;
+    fn try_from(file: wire::StateFile) -> Result<Self, Malformed> {
+        let wire::StateFile {
+            path,
+            local_name,
+            size,
+            crc32c,
+            first_key_group,
+            last_key_group,
+        } = file;
+        if path.is_empty()
+            || path.starts_with('/')
+            || path.split('/').any(|part| part.is_empty() || part == "..")
+        {
+            return Err(Malformed::new("state file", format!("path {path:?}")));
+        }
+        if local_name.is_empty() || local_name.contains('/') || local_name == ".." {
+            return Err(Malformed::new(
+                "state file",
+                format!("local name {local_name:?}"),
+            ));
+        }
+        if first_key_group > last_key_group || last_key_group >= MAX_PARALLELISM_MAX {
+            return Err(Malformed::new(
+                "state file",
+                format!("key groups {first_key_group}..={last_key_group}"),
+            ));
+        }
+        let key_groups = KeyGroupRange {
+            first: first_key_group as u16,
+            last: last_key_group as u16,
+        };
+        Ok(Self {
+            path,
+            local_name,
+            size,
+            crc32c,
+            key_groups,
+        })
+    }
+}
+
+impl From<&StateFile> for wire::StateFile {
+    fn from(file: &StateFile) -> Self {
+        Self {
+            path: file.path.clone(),
+            local_name: file.local_name.clone(),
+            size: file.size,
+            crc32c: file.crc32c,
+            first_key_group: file.key_groups.first.into(),
+            last_key_group: file.key_groups.last.into(),
+        }
+    }
+}
+
+fn operators_to_wire(
+    operators: &std::collections::BTreeMap<String, bytes::Bytes>,
+) -> Vec<wire::OperatorState> {
+    let state = |(uid, value): (&String, &bytes::Bytes)| wire::OperatorState {
+        operator_uid: uid.clone(),
+        value: value.clone(),
+    };
+    operators.iter().map(state).collect()
+}
+
+fn operators_from_wire(
+    operators: Vec<wire::OperatorState>,
+) -> std::collections::BTreeMap<String, bytes::Bytes> {
+    operators
+        .into_iter()
+        .map(|state| (state.operator_uid, state.value))
+        .collect()
+}
+
+impl TryFrom<wire::SubtaskDelta> for SubtaskDelta {
+    type Error = Malformed;
+    fn try_from(delta: wire::SubtaskDelta) -> Result<Self, Malformed> {
+        Ok(Self {
+            subtask: SubtaskId {
+                vertex: delta.vertex.parse()?,
+                subtask: delta.subtask,
+            },
+            operators: operators_from_wire(delta.operators),
+            added: delta
+                .added
+                .into_iter()
+                .map(StateFile::try_from)
+                .collect::<Result<_, _>>()?,
+            dropped: delta.dropped,
+            uploaded_bytes: delta.uploaded_bytes,
+        })
+    }
+}
+
+impl From<&SubtaskDelta> for wire::SubtaskDelta {
+    fn from(delta: &SubtaskDelta) -> Self {
+        Self {
+            vertex: delta.subtask.vertex.to_string(),
+            subtask: delta.subtask.subtask,
+            operators: operators_to_wire(&delta.operators),
+            added: delta.added.iter().map(Into::into).collect(),
+            dropped: delta.dropped.clone(),
+            uploaded_bytes: delta.uploaded_bytes,
+        }
+    }
+}
+
+impl SubtaskState {
+    /// The wire form, for subtask number `subtask`.
+    pub fn to_wire(&self, subtask: u32) -> wire::SubtaskState {
+        wire::SubtaskState {
+            subtask,
+            operators: operators_to_wire(&self.operators),
+            files: self.files.values().map(Into::into).collect(),
+        }
+    }
+}
+
+impl TryFrom<wire::SubtaskState> for SubtaskState {
+    type Error = Malformed;
+    fn try_from(state: wire::SubtaskState) -> Result<Self, Malformed> {
+        let file = |file| StateFile::try_from(file).map(|file| (file.path.clone(), file));
+        Ok(Self {
+            operators: operators_from_wire(state.operators),
+            files: state
+                .files
+                .into_iter()
+                .map(file)
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}

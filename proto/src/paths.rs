@@ -1,0 +1,118 @@
+//! Every object-store name, and the only place that forms one.
+//!
+//! All paths are relative to the checkpoint root (`execution.checkpointing.dir`):
+//!
+//! ```text
+//! <cluster>/<namespace>/<job>/shared/<writer>/<seq>      state files, named once and never again
+//! <cluster>/<namespace>/<job>/chk-<id>/_metadata         one object a completed checkpoint
+//! <cluster>/<namespace>/graphs/<sha256>                  a job graph that is too large for the log, by its content
+//! ```
+//!
+//! A savepoint is a directory of its own: `<target>/savepoint-<job[..6]>-<id>-<epoch>/_metadata` and its files.
+
+use crate::ids::{
+    AttemptNumber, CheckpointId, ClusterId, JobId, LeaderEpoch, Namespace, SubtaskId,
+};
+
+/// The name of the object that describes a checkpoint or savepoint, in its directory.
+pub const METADATA: &str = "_metadata";
+
+/// The directory of a job.
+pub fn job(cluster: &ClusterId, namespace: &Namespace, job: &JobId) -> String {
+    format!("{cluster}/{namespace}/{job}")
+}
+
+/// Whether the object is one of this cluster's, and not of one that it goes on from: only its own may it delete.
+pub fn is_of(cluster: &ClusterId, path: &str) -> bool {
+    path.split_once('/')
+        .is_some_and(|(first, _)| first == cluster.as_str())
+}
+
+/// The checkpoint whose metadata object this is, in the directory of a job; none if it is another object.
+pub fn checkpoint_of_metadata(job_directory: &str, path: &str) -> Option<CheckpointId> {
+    let in_job = path.strip_prefix(job_directory)?.strip_prefix("/chk-")?;
+    let (id, object) = in_job.split_once('/')?;
+    let id = id.parse().ok().filter(|_| object == METADATA)?;
+    Some(CheckpointId(id))
+}
+
+/// A job graph that is too large for the log; `sha256` is that of its content.
+pub fn graph(cluster: &ClusterId, namespace: &Namespace, sha256: &[u8; 32]) -> String {
+    let hex: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{cluster}/{namespace}/graphs/{hex}")
+}
+
+/// The prefix under which one execution attempt of one subtask writes its state files. Never reused: an attempt number
+/// rises with every restart, and the epoch tells lineages of attempt numbers apart.
+pub fn writer(
+    job_directory: &str,
+    epoch: LeaderEpoch,
+    attempt: AttemptNumber,
+    subtask: &SubtaskId,
+) -> String {
+    format!(
+        "{job_directory}/shared/{epoch}-{attempt}-{}-{}",
+        subtask.vertex, subtask.subtask
+    )
+}
+
+/// The `sequence`-th file of a writer.
+pub fn state_file(writer: &str, sequence: u64) -> String {
+    format!("{writer}/{sequence:08}")
+}
+
+/// The directory of a completed checkpoint.
+pub fn checkpoint(job_directory: &str, checkpoint: CheckpointId) -> String {
+    format!("{job_directory}/chk-{checkpoint}")
+}
+
+/// The directory of a savepoint, relative to the savepoint root. The epoch makes it unique where a job id was used
+/// again by a restored cluster.
+pub fn savepoint(job: &JobId, checkpoint: CheckpointId, epoch: LeaderEpoch) -> String {
+    format!("savepoint-{}-{checkpoint}-{epoch}", &job.as_str()[..6])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_as_they_are() {
+        let job_id: JobId = "0123456789abcdef0123456789abcdef".parse().unwrap();
+        let directory = job(&"c1".parse().unwrap(), &Namespace::default(), &job_id);
+        assert_eq!(directory, "c1/default/0123456789abcdef0123456789abcdef");
+        let subtask = SubtaskId {
+            vertex: "window".parse().unwrap(),
+            subtask: 3,
+        };
+        let writer = writer(&directory, LeaderEpoch(7), AttemptNumber(2), &subtask);
+        assert_eq!(
+            state_file(&writer, 12),
+            format!("{directory}/shared/7-2-window-3/00000012")
+        );
+        assert_eq!(
+            checkpoint(&directory, CheckpointId(4)),
+            format!("{directory}/chk-4")
+        );
+        let metadata = format!("{}/{METADATA}", checkpoint(&directory, CheckpointId(4)));
+        assert_eq!(
+            checkpoint_of_metadata(&directory, &metadata),
+            Some(CheckpointId(4))
+        );
+        let of_another = metadata.replacen("c1", "c2", 1);
+        for other in [&of_another, &state_file(&writer, 1), "", &directory] {
+            assert_eq!(checkpoint_of_metadata(&directory, other), None, "{other}");
+        }
+        assert!(is_of(&"c1".parse().unwrap(), &metadata));
+        assert!(!is_of(&"c".parse().unwrap(), &metadata));
+        assert!(!is_of(&"c1".parse().unwrap(), "c1"));
+        assert_eq!(
+            savepoint(&job_id, CheckpointId(4), LeaderEpoch(7)),
+            "savepoint-012345-4-7"
+        );
+        assert_eq!(
+            graph(&"c1".parse().unwrap(), &Namespace::default(), &[0xa5; 32]),
+            format!("c1/default/graphs/{}", "a5".repeat(32))
+        );
+    }
+}

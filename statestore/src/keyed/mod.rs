@@ -1,0 +1,363 @@
+//! Keyed state on local disk.
+//!
+//! One [`KeyedBackend`] belongs to one task and is used on that task's thread only: calls are synchronous, and work on
+//! many keys at a time. Memory is bounded by [`BackendOptions`]; everything else is on disk.
+//!
+//! - `codec`: the bytes of keys, stable for ever. `registry`: state names to numbers.
+//! - `batch`: changes that happen together. `timers`: when the next timer is due, in memory.
+//!
+//! What must stay true: the head of every key group in `timers` is the earliest timer that the database holds there.
+
+mod batch;
+pub(crate) mod codec;
+pub(crate) mod registry;
+mod timers;
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::fmt;
+use std::fs;
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+
+use flott_proto::ids::CheckpointId;
+use flott_proto::key_group::{KeyGroup, KeyGroupRange};
+
+pub use self::batch::StateBatch;
+use self::registry::Registry;
+use self::timers::TimerHeads;
+use crate::error::Error;
+use crate::rocks::{Cursor, Database};
+use crate::snapshot::LocalSnapshot;
+
+/// The version of what lies in the database.
+pub(crate) const FORMAT: u32 = 1;
+
+/// The state of one operator by one name, as a number of this backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StateId(pub(crate) u16);
+
+/// Where a value is: its key's group, the encoded key, and what distinguishes values of one key (a window, a map's
+/// key; empty for one value a key).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StateKey<'a> {
+    /// `KeyGroup::of_key(key, max_parallelism)`.
+    pub group: KeyGroup,
+    pub key: &'a [u8],
+    pub namespace: &'a [u8],
+}
+
+/// Something to do for a key at a time. Ordered by time, then group, then key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timer {
+    /// Milliseconds since the Unix epoch.
+    pub time_ms: i64,
+    /// `KeyGroup::of_key(key, max_parallelism)`.
+    pub group: KeyGroup,
+    pub key: Vec<u8>,
+    pub namespace: Vec<u8>,
+}
+
+/// How a backend is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackendOptions {
+    /// Memory for changes not yet on disk and for the block cache together, in bytes. Less than 8 MiB counts as 8 MiB.
+    pub memory_bytes: u64,
+}
+
+/// The keyed state of one task, for one range of key groups.
+pub struct KeyedBackend {
+    database: Database,
+    dir: PathBuf,
+    key_groups: KeyGroupRange,
+    registry: Registry,
+    timers: BTreeMap<StateId, TimerHeads>,
+    snapshots: u64,
+    /// One task's thread at a time.
+    not_sync: PhantomData<Cell<()>>,
+}
+
+impl fmt::Debug for KeyedBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyedBackend")
+            .field("dir", &self.dir)
+            .field("key_groups", &self.key_groups)
+            .finish_non_exhaustive()
+    }
+}
+
+impl KeyedBackend {
+    /// Empty state in `dir`, which must be empty or missing and belongs to the backend from now on. The caller removes
+    /// it after the backend and all its snapshots are dropped.
+    pub fn create(
+        dir: &Path,
+        max_parallelism: u32,
+        key_groups: KeyGroupRange,
+        options: BackendOptions,
+    ) -> Result<Self, Error> {
+        prepare(dir)?;
+        let database = Database::create(&database_dir(dir), options.memory_bytes)?;
+        let registry = Registry::create(&database, max_parallelism)?;
+        Self::over(dir, database, registry, key_groups)
+    }
+
+    /// The state in a database whose registry was loaded.
+    pub(crate) fn over(
+        dir: &Path,
+        database: Database,
+        registry: Registry,
+        key_groups: KeyGroupRange,
+    ) -> Result<Self, Error> {
+        let dir = dir.to_owned();
+        let timers = BTreeMap::new();
+        let mut backend = Self {
+            database,
+            dir,
+            key_groups,
+            registry,
+            timers,
+            snapshots: 0,
+            not_sync: PhantomData,
+        };
+        let states: Vec<_> = backend.registry.states().map(|(_, _, id)| id).collect();
+        for state in states {
+            let mut heads = TimerHeads::default();
+            for group in key_groups.groups() {
+                heads.set(group, backend.first_timer(state, group, i64::MIN)?);
+            }
+            backend.timers.insert(state, heads);
+        }
+        Ok(backend)
+    }
+
+    /// The range of key groups whose state this is.
+    pub fn key_groups(&self) -> KeyGroupRange {
+        self.key_groups
+    }
+
+    /// The state that the operator calls `name`. Registers it if it is new; what a checkpoint restored is found again.
+    pub fn state(&mut self, operator_uid: &str, name: &str) -> Result<StateId, Error> {
+        let id = self
+            .registry
+            .get_or_add(&self.database, operator_uid, name)?;
+        self.timers.entry(id).or_default();
+        Ok(id)
+    }
+
+    /// The values of many keys, in their order.
+    pub fn get_many(
+        &self,
+        state: StateId,
+        keys: &[StateKey<'_>],
+    ) -> Result<Vec<Option<Vec<u8>>>, Error> {
+        // One allocation for all encoded keys.
+        let (mut encoded, mut ends) = (
+            Vec::with_capacity(keys.len() * 32),
+            Vec::with_capacity(keys.len()),
+        );
+        for key in keys {
+            codec::push_value_key(&mut encoded, state, *key);
+            ends.push(encoded.len());
+        }
+        let mut start = 0;
+        self.database.get_many(ends.iter().map(|end| {
+            let key = &encoded[start..*end];
+            start = *end;
+            key
+        }))
+    }
+
+    /// Carries out all changes of the batch. Durable with the next checkpoint, not before.
+    ///
+    /// Panics if the batch touches a key group that belongs to another task: that would lose state.
+    pub fn write(&mut self, batch: StateBatch) -> Result<(), Error> {
+        let Some((low, high)) = batch.groups else {
+            return Ok(());
+        };
+        assert!(
+            self.key_groups.contains(low) && self.key_groups.contains(high),
+            "state of key groups {low:?} to {high:?} written to the owner of {}",
+            self.key_groups
+        );
+        self.database.write(&batch.changes)?;
+        for ((state, group), changes) in batch.timers {
+            let heads = self.timers.entry(state).or_default();
+            if let Some(time) = changes.put {
+                heads.on_put(group, time);
+            }
+            // The head is still a lower bound; exact again once it is looked up.
+            if let (Some(head), Some(deleted)) = (heads.of(group), changes.deleted)
+                && deleted <= head
+            {
+                let next = self.first_timer(state, group, head)?;
+                self.timers.entry(state).or_default().set(group, next);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every value of the state in `group` whose key begins with `key_prefix`, in order of key and namespace, as of now.
+    pub fn scan(&self, state: StateId, group: KeyGroup, key_prefix: &[u8]) -> Scan<'_> {
+        let mut from = Vec::with_capacity(16 + key_prefix.len());
+        codec::push_key_prefix(&mut from, state, group, key_prefix);
+        self.scan_prefix(from)
+    }
+
+    /// Every value of exactly this key, in order of namespace: a map state's entries.
+    pub fn scan_key(&self, state: StateId, group: KeyGroup, key: &[u8]) -> Scan<'_> {
+        let mut from = Vec::with_capacity(16 + key.len());
+        codec::push_value_key(
+            &mut from,
+            state,
+            StateKey {
+                group,
+                key,
+                namespace: &[],
+            },
+        );
+        self.scan_prefix(from)
+    }
+
+    fn scan_prefix(&self, from: Vec<u8>) -> Scan<'_> {
+        let to = codec::after_prefix(&from);
+        Scan {
+            cursor: Some(self.database.range(from, to)),
+        }
+    }
+
+    /// The time of the state's earliest timer, in milliseconds. Free.
+    pub fn earliest_timer(&self, state: StateId) -> Option<i64> {
+        self.timers.get(&state)?.earliest()
+    }
+
+    /// The first `limit` timers at `until_ms` or before, in order of time, group and key. They stay until they are
+    /// deleted, best in the [`StateBatch`] that has their effects. Free while nothing is due.
+    pub fn due_timers(
+        &mut self,
+        state: StateId,
+        until_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<Timer>, Error> {
+        let Some(heads) = self.timers.get(&state) else {
+            return Ok(Vec::new());
+        };
+        // The earliest `limit` seen so far, the latest of them on top.
+        let mut first: BinaryHeap<Timer> = BinaryHeap::new();
+        for (head, group) in heads.due(until_ms) {
+            let full = first.len() >= limit;
+            if limit == 0
+                || (full
+                    && first
+                        .peek()
+                        .is_some_and(|last| (last.time_ms, last.group) < (head, group)))
+            {
+                break;
+            }
+            let mut from = Vec::with_capacity(16);
+            codec::push_timers_from(&mut from, state, group, head);
+            let mut cursor = self
+                .database
+                .range(from, codec::after_timers(state, group, until_ms));
+            while let Some((key, _)) = cursor.next()? {
+                let timer = codec::split_timer(key).ok_or_else(|| self.damaged("a timer"))?;
+                if first.len() < limit {
+                    first.push(timer);
+                } else if let Some(mut last) = first.peek_mut()
+                    && timer < *last
+                {
+                    *last = timer;
+                } else {
+                    break;
+                }
+            }
+        }
+        Ok(first.into_sorted_vec())
+    }
+
+    /// The state as it is now, to be uploaded while the task goes on. Takes as long as a flush; blocks nothing after.
+    pub fn snapshot(&mut self, checkpoint: CheckpointId) -> Result<LocalSnapshot, Error> {
+        // The number keeps two tries at one checkpoint apart.
+        self.snapshots += 1;
+        let dir = self
+            .dir
+            .join("snapshots")
+            .join(format!("{checkpoint}-{}", self.snapshots));
+        fs::create_dir_all(&dir).map_err(Error::local(&dir))?;
+        // From here on whatever is in the directory goes when the snapshot is dropped.
+        let mut snapshot = LocalSnapshot::new(checkpoint, dir, self.key_groups);
+        snapshot.files = self.database.link_into(snapshot.dir())?;
+        Ok(snapshot)
+    }
+
+    /// The earliest timer in a group, given that there is none before `from_ms`.
+    fn first_timer(
+        &self,
+        state: StateId,
+        group: KeyGroup,
+        from_ms: i64,
+    ) -> Result<Option<i64>, Error> {
+        let mut from = Vec::with_capacity(16);
+        codec::push_timers_from(&mut from, state, group, from_ms);
+        let mut cursor = self
+            .database
+            .range(from, codec::after_timers(state, group, i64::MAX));
+        let Some((key, _)) = cursor.next()? else {
+            return Ok(None);
+        };
+        let timer = codec::split_timer(key).ok_or_else(|| self.damaged("a timer"))?;
+        Ok(Some(timer.time_ms))
+    }
+
+    fn damaged(&self, what: &str) -> Error {
+        damaged(&self.dir, what)
+    }
+}
+
+/// Makes an empty directory of `dir`, or says that it is not.
+pub(crate) fn prepare(dir: &Path) -> Result<(), Error> {
+    fs::create_dir_all(dir).map_err(Error::local(dir))?;
+    let mut entries = fs::read_dir(dir).map_err(Error::local(dir))?;
+    if entries.next().is_some() {
+        return Err(Error::NotEmpty {
+            dir: dir.to_owned(),
+        });
+    }
+    let database = database_dir(dir);
+    fs::create_dir(&database).map_err(Error::local(&database))
+}
+
+/// Where the database lies within a backend's directory.
+pub(crate) fn database_dir(dir: &Path) -> PathBuf {
+    dir.join("db")
+}
+
+/// A stored entry is not what this crate writes.
+pub(crate) fn damaged(dir: &Path, what: &str) -> Error {
+    Error::Corrupt {
+        path: dir.display().to_string(),
+        reason: format!("{what} has a malformed key"),
+    }
+}
+
+/// Values of a state: key, namespace, value. Ends after the first error.
+#[derive(Debug)]
+pub struct Scan<'a> {
+    cursor: Option<Cursor<'a>>,
+}
+
+impl Iterator for Scan<'_> {
+    type Item = Result<(Vec<u8>, Vec<u8>, Vec<u8>), Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let entry = match self.cursor.as_mut()?.next() {
+            Ok(Some((stored, value))) => match codec::split_value_key(stored) {
+                Some((key, namespace)) => return Some(Ok((key, namespace, value.to_vec()))),
+                None => Some(Err(damaged(Path::new("db"), "a value"))),
+            },
+            Ok(None) => None,
+            Err(error) => Some(Err(error)),
+        };
+        self.cursor = None;
+        entry
+    }
+}

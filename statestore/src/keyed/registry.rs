@@ -1,0 +1,98 @@
+//! The numbers that stand for state names in stored keys.
+//!
+//! A number belongs to one database and goes with it into every checkpoint. Two databases may number the same states
+//! differently; who copies between them translates by name.
+
+use std::collections::BTreeMap;
+
+use super::{FORMAT, StateId, codec};
+use crate::error::Error;
+use crate::rocks::{Batch, Database};
+
+/// By operator uid and state name.
+type Name = (String, String);
+
+/// All states of one database.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    ids: BTreeMap<Name, StateId>,
+}
+
+impl Registry {
+    /// Marks a new database as ours.
+    pub(crate) fn create(database: &Database, max_parallelism: u32) -> Result<Self, Error> {
+        let mut batch = Batch::default();
+        let format = [FORMAT.to_be_bytes(), max_parallelism.to_be_bytes()].concat();
+        batch.put(&codec::format_key(), &format);
+        database.write(&batch)?;
+        Ok(Self::default())
+    }
+
+    /// Reads the states of a restored database, if it is one of ours and fits.
+    pub(crate) fn load(database: &Database, max_parallelism: u32) -> Result<Self, Error> {
+        let damaged = |reason: &str| Error::Incomplete {
+            reason: format!("the restored database {reason}"),
+        };
+        let format = database
+            .get(&codec::format_key())?
+            .ok_or_else(|| damaged("does not say what it is"))?;
+        let stored = format.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
+        match stored {
+            Some(FORMAT) => {}
+            Some(stored) => return Err(Error::Format { stored }),
+            None => return Err(damaged("has a damaged format entry")),
+        }
+        let stored = format[4..]
+            .first_chunk()
+            .map(|bytes| u32::from_be_bytes(*bytes));
+        let stored = stored.ok_or_else(|| damaged("has a damaged format entry"))?;
+        if stored != max_parallelism {
+            return Err(Error::MaxParallelism {
+                stored,
+                asked: max_parallelism,
+            });
+        }
+        let prefix = codec::names_prefix();
+        let mut names = database.range(prefix.clone(), codec::after_prefix(&prefix));
+        let mut ids = BTreeMap::new();
+        while let Some((key, value)) = names.next()? {
+            let name = codec::split_name(key).ok_or_else(|| damaged("has a damaged state name"))?;
+            let id = value
+                .first_chunk()
+                .map(|bytes| StateId(u16::from_be_bytes(*bytes)));
+            ids.insert(name, id.ok_or_else(|| damaged("has a damaged state id"))?);
+        }
+        Ok(Self { ids })
+    }
+
+    /// The id of a state, registered now if it is new.
+    pub(crate) fn get_or_add(
+        &mut self,
+        database: &Database,
+        operator_uid: &str,
+        name: &str,
+    ) -> Result<StateId, Error> {
+        let full_name = (operator_uid.to_owned(), name.to_owned());
+        if let Some(id) = self.ids.get(&full_name) {
+            return Ok(*id);
+        }
+        let next = self.ids.values().max().map_or(0, |id| id.0 + 1);
+        if next > codec::STATE_ID_MAX {
+            return Err(Error::TooManyStates {
+                max: codec::STATE_ID_MAX,
+            });
+        }
+        let mut batch = Batch::default();
+        batch.put(&codec::name_key(operator_uid, name), &next.to_be_bytes());
+        database.write(&batch)?;
+        self.ids.insert(full_name, StateId(next));
+        Ok(StateId(next))
+    }
+
+    /// Every state: operator uid, name, id.
+    pub(crate) fn states(&self) -> impl Iterator<Item = (&str, &str, StateId)> {
+        self.ids
+            .iter()
+            .map(|((uid, name), id)| (uid.as_str(), name.as_str(), *id))
+    }
+}

@@ -1,0 +1,26 @@
+//! Keyed state that survives.
+//!
+//! One task owns one [`KeyedBackend`]: a RocksDB on local disk that holds the state of a range of key groups. At a
+//! checkpoint it hands out a [`LocalSnapshot`] (a flush and hard links, milliseconds), and a [`SnapshotUploader`]
+//! carries from it to object storage what the base checkpoint does not have yet. [`restore()`] is the way back, for the
+//! same range of key groups or for another.
+//!
+//! - [`keyed`]: values, maps and timers by key; [`BackendOptions`] bounds the memory.
+//! - [`snapshot`]: what to upload ([`snapshot::diff`], pure) and doing it.
+//! - [`restore`]: which tablet goes where ([`restore::plan`], pure) and doing it.
+//! - `rocks`: the only file that names RocksDB. `metrics`: the only one that names metrics.
+//!
+//! What must stay true: after a restore, exactly the entries that were there at the snapshot are there again, for
+//! exactly the key groups of the new owner; and an object, once uploaded, is never written again.
+
+mod error;
+pub mod keyed;
+mod metrics;
+pub mod restore;
+mod rocks;
+pub mod snapshot;
+
+pub use error::Error;
+pub use keyed::{BackendOptions, KeyedBackend, Scan, StateBatch, StateId, StateKey, Timer};
+pub use restore::restore;
+pub use snapshot::{LocalSnapshot, SnapshotUploader, Uploaded};

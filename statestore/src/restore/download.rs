@@ -1,0 +1,65 @@
+//! Brings a tablet's files here and checks every byte.
+
+use std::path::Path;
+
+use flott_node::storage::{self, ObjectStorage};
+use flott_proto::state_handle::StateFile;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::plan::Tablet;
+use crate::error::Error;
+use crate::metrics;
+use crate::rocks::point_to_manifest;
+use crate::snapshot::file_checksum;
+
+/// Files in flight: enough to fill the line from object storage.
+const DOWNLOADS_IN_FLIGHT_MAX: usize = 8;
+
+/// Makes `dir`, which is empty, a database that can be opened.
+pub(super) async fn download(
+    storage: &ObjectStorage,
+    tablet: &Tablet,
+    dir: &Path,
+) -> Result<(), Error> {
+    let files: Vec<_> = tablet
+        .files
+        .values()
+        .map(|file| download_file(storage, file, dir))
+        .collect();
+    stream::iter(files)
+        .buffer_unordered(DOWNLOADS_IN_FLIGHT_MAX)
+        .try_collect::<()>()
+        .await?;
+    point_to_manifest(dir, &tablet.manifest)
+}
+
+async fn download_file(storage: &ObjectStorage, file: &StateFile, dir: &Path) -> Result<(), Error> {
+    let local = dir.join(&file.local_name);
+    match storage.get_file(&file.path, &local).await {
+        Ok(_) => {}
+        Err(storage::Error::NotFound { .. }) => {
+            return Err(Error::Missing {
+                path: file.path.clone(),
+            });
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let (crc32c, size) = file_checksum(local).await?;
+    let corrupt = |reason| {
+        Err(Error::Corrupt {
+            path: file.path.clone(),
+            reason,
+        })
+    };
+    if size != file.size {
+        return corrupt(format!("it has {size} bytes instead of {}", file.size));
+    }
+    if crc32c != file.crc32c {
+        return corrupt(format!(
+            "its CRC-32C is {crc32c:08x} instead of {:08x}",
+            file.crc32c
+        ));
+    }
+    metrics::downloaded(size);
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! From object storage back to local state.
+//!
+//! - [`plan`]: which files make up the state of a range of key groups (pure).
+//! - `download`: brings them here and checks them. `rebuild`: takes from tablets what belongs to the new owner.
+//!
+//! If the range is the one that was saved, the database is opened on the files as they are. Otherwise the entries in
+//! range are copied into a new database.
+//!
+//! What must stay true: a restore either has every entry of its range or fails; damage and loss are never silent.
+
+mod download;
+pub mod plan;
+mod rebuild;
+
+use std::path::Path;
+
+use flott_node::storage::ObjectStorage;
+use flott_proto::key_group::KeyGroupRange;
+use flott_proto::state_handle::SubtaskState;
+
+use self::plan::{RestorePlan, plan};
+use crate::error::Error;
+use crate::keyed::registry::Registry;
+use crate::keyed::{self, BackendOptions, KeyedBackend};
+use crate::rocks::Database;
+
+/// Makes the backend of `key_groups` from what subtasks once saved: one state if the parallelism is unchanged, several
+/// otherwise (those whose ranges touch this one are enough). Without files in any of them the backend starts empty.
+///
+/// `storage` is the root that the files' paths are relative to. `dir` is as for [`KeyedBackend::create`]; after an error
+/// it may hold a part of the state, and the caller removes it.
+pub async fn restore(
+    dir: &Path,
+    storage: &ObjectStorage,
+    states: &[SubtaskState],
+    max_parallelism: u32,
+    key_groups: KeyGroupRange,
+    options: BackendOptions,
+) -> Result<KeyedBackend, Error> {
+    match plan(key_groups, states)? {
+        RestorePlan::Empty => {
+            let dir = dir.to_owned();
+            blocking(move || KeyedBackend::create(&dir, max_parallelism, key_groups, options)).await
+        }
+        RestorePlan::OpenAsIs(tablet) => {
+            keyed::prepare(dir)?;
+            let database_dir = keyed::database_dir(dir);
+            download::download(storage, &tablet, &database_dir).await?;
+            let dir = dir.to_owned();
+            blocking(move || {
+                let database = Database::open(&database_dir, options.memory_bytes)?;
+                let registry = Registry::load(&database, max_parallelism)?;
+                KeyedBackend::over(&dir, database, registry, key_groups)
+            })
+            .await
+        }
+        RestorePlan::Rebuild(parts) => {
+            rebuild::rebuild(dir, storage, parts, max_parallelism, key_groups, options).await
+        }
+    }
+}
+
+/// Runs what waits for the disk where it may.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let ended = tokio::task::spawn_blocking(work).await;
+    ended.unwrap_or_else(|panic| {
+        Err(Error::Backend {
+            action: "restore",
+            source: Box::new(panic),
+        })
+    })
+}

@@ -1,0 +1,115 @@
+//! Copies the entries of a range of key groups from other subtasks' tablets into a new database.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use flott_node::storage::ObjectStorage;
+use flott_proto::key_group::KeyGroupRange;
+
+use super::plan::Tablet;
+use super::{blocking, download};
+use crate::error::Error;
+use crate::keyed::registry::Registry;
+use crate::keyed::{self, BackendOptions, KeyedBackend, codec};
+use crate::rocks::{Batch, Database};
+
+/// Entries are copied in batches of this many bytes.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// Memory for reading a tablet: it is read once, from one end to the other.
+const READ_MEMORY_BYTES: u64 = 8 << 20;
+
+/// Sets its flag when the restore is given up, so that the copying thread does not go on in a directory that is being
+/// removed.
+struct GivenUp(Arc<AtomicBool>);
+
+impl Drop for GivenUp {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A backend of `key_groups` from the given ranges of tablets. One tablet after the other, so that local disk holds one
+/// of them beside the new state.
+pub(super) async fn rebuild(
+    dir: &Path,
+    storage: &ObjectStorage,
+    parts: Vec<(Tablet, KeyGroupRange)>,
+    max_parallelism: u32,
+    key_groups: KeyGroupRange,
+    options: BackendOptions,
+) -> Result<KeyedBackend, Error> {
+    keyed::prepare(dir)?;
+    let given_up = GivenUp(Arc::default());
+    let database_dir = keyed::database_dir(dir);
+    let mut new = blocking(move || {
+        let database = Database::create(&database_dir, options.memory_bytes)?;
+        let registry = Registry::create(&database, max_parallelism)?;
+        Ok((database, registry))
+    })
+    .await?;
+    for (number, (tablet, take)) in parts.iter().enumerate() {
+        let from = dir.join(format!("tablet-{number}"));
+        fs::create_dir(&from).map_err(Error::local(&from))?;
+        download::download(storage, tablet, &from).await?;
+        let (take, flag) = (*take, Arc::clone(&given_up.0));
+        new = blocking(move || {
+            let (database, mut registry) = new;
+            copy(
+                &from,
+                take,
+                max_parallelism,
+                &database,
+                &mut registry,
+                &flag,
+            )?;
+            fs::remove_dir_all(&from).map_err(Error::local(&from))?;
+            Ok((database, registry))
+        })
+        .await?;
+    }
+    let dir: PathBuf = dir.to_owned();
+    blocking(move || KeyedBackend::over(&dir, new.0, new.1, key_groups)).await
+}
+
+/// Copies the entries of key groups `take`, giving each state the number that its name has in the new database.
+fn copy(
+    from: &Path,
+    take: KeyGroupRange,
+    max_parallelism: u32,
+    to: &Database,
+    registry: &mut Registry,
+    given_up: &AtomicBool,
+) -> Result<(), Error> {
+    let tablet = Database::open_read_only(from, READ_MEMORY_BYTES)?;
+    let old = Registry::load(&tablet, max_parallelism)?;
+    let mut numbers = BTreeMap::new();
+    for (uid, name, id) in old.states() {
+        numbers.insert(id, registry.get_or_add(to, uid, name)?);
+    }
+    let mut batch = Batch::default();
+    let mut entries = tablet.range(
+        codec::group_start(take.first),
+        codec::group_start(take.last + 1),
+    );
+    while let Some((stored, value)) = entries.next()? {
+        let key = codec::with_state(stored, |id| numbers.get(&id).copied());
+        let key = key.ok_or_else(|| keyed::damaged(from, "an entry"))?;
+        batch.put(&key, value);
+        if batch.size_bytes() >= BATCH_BYTES {
+            to.write(&batch)?;
+            batch.clear();
+            if given_up.load(Ordering::Relaxed) {
+                let source = "the restore was given up".into();
+                return Err(Error::Backend {
+                    action: "restore",
+                    source,
+                });
+            }
+        }
+    }
+    to.write(&batch)
+}

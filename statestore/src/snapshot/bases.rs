@@ -1,0 +1,141 @@
+//! What one writer knows of its own uploads: which checkpoints a delta can be made against, and which files are up
+//! already. Pure; the uploader asks under a lock.
+//!
+//! ```text
+//! upload ends  ──▶ pending ── completed ──▶ completed ── a later one completed ──▶ forgotten
+//!                     └────── aborted or overtaken ─────────────────────────────▶ forgotten
+//! ```
+//!
+//! A pending checkpoint serves as a base too: only the leader names bases, and it names completed checkpoints; that the
+//! notice of completion was lost with an earlier leader does not matter.
+//!
+//! Why a known file may be reused: a live file has been in every checkpoint of this writer that completed since it was
+//! uploaded, so the newest of them still refers to it and nobody has deleted it; and what no completed checkpoint refers
+//! to is not deleted while its writer lives.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use flott_proto::ids::CheckpointId;
+use flott_proto::state_handle::StateFile;
+
+use super::diff::FilesByName;
+
+/// Bases and reusable files of one writer.
+#[derive(Debug, Default)]
+pub(crate) struct Bases {
+    by_checkpoint: BTreeMap<CheckpointId, Arc<FilesByName>>,
+    /// Tables only.
+    uploaded: FilesByName,
+    /// Aborts may overtake the end of an upload: these are not recorded any more.
+    aborted: Option<CheckpointId>,
+}
+
+impl Bases {
+    /// The base to use if the leader names `checkpoint`: that, or nothing under the id 0.
+    pub(crate) fn base(&self, checkpoint: CheckpointId) -> (CheckpointId, Arc<FilesByName>) {
+        match self.by_checkpoint.get(&checkpoint) {
+            Some(files) => (checkpoint, Arc::clone(files)),
+            None => (CheckpointId::NONE, Arc::default()),
+        }
+    }
+
+    /// Files that need no second upload.
+    pub(crate) fn uploaded(&self) -> &FilesByName {
+        &self.uploaded
+    }
+
+    /// The state was restored from this checkpoint, and the local database opened on its files. They are a base, but are
+    /// not reused otherwise: only as long as the leader names that checkpoint is it certain that they are kept.
+    pub(crate) fn on_restored(&mut self, checkpoint: CheckpointId, files: FilesByName) {
+        self.by_checkpoint.insert(checkpoint, Arc::new(files));
+    }
+
+    /// A file is up.
+    pub(crate) fn on_uploaded(&mut self, file: StateFile) {
+        self.uploaded.insert(file.local_name.clone(), file);
+    }
+
+    /// A checkpoint's files are all up; its fate is open.
+    pub(crate) fn on_pending(&mut self, checkpoint: CheckpointId, files: FilesByName) {
+        // A table that this snapshot does not have any more will never be live again.
+        self.uploaded.retain(|name, _| files.contains_key(name));
+        if self.aborted.is_none_or(|aborted| aborted < checkpoint) {
+            self.by_checkpoint.insert(checkpoint, Arc::new(files));
+        }
+    }
+
+    /// A checkpoint has completed: those before it are of no use as a base.
+    pub(crate) fn on_completed(&mut self, checkpoint: CheckpointId) {
+        if self.by_checkpoint.contains_key(&checkpoint) {
+            self.by_checkpoint = self.by_checkpoint.split_off(&checkpoint);
+        }
+    }
+
+    /// A checkpoint will never complete.
+    pub(crate) fn on_aborted(&mut self, checkpoint: CheckpointId) {
+        self.by_checkpoint.remove(&checkpoint);
+        self.aborted = self.aborted.max(Some(checkpoint));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(names: &[&str]) -> FilesByName {
+        let file = |name: &&str| {
+            let key_groups = flott_proto::key_group::KeyGroupRange { first: 0, last: 1 };
+            let (path, local_name) = (format!("w/{name}"), (*name).to_owned());
+            (
+                local_name.clone(),
+                StateFile {
+                    path,
+                    local_name,
+                    size: 1,
+                    crc32c: 0,
+                    key_groups,
+                },
+            )
+        };
+        names.iter().map(file).collect()
+    }
+
+    fn base(bases: &Bases, id: u64) -> u64 {
+        bases.base(CheckpointId(id)).0.0
+    }
+
+    #[test]
+    fn only_the_newest_completed_and_what_came_after_it_are_bases() {
+        let mut bases = Bases::default();
+        bases.on_restored(CheckpointId(2), files(&["1.sst"]));
+        bases.on_pending(CheckpointId(3), files(&["1.sst"]));
+        bases.on_pending(CheckpointId(4), files(&["1.sst"]));
+        assert_eq!([2, 3, 4].map(|id| base(&bases, id)), [2, 3, 4]);
+        bases.on_completed(CheckpointId(3));
+        bases.on_completed(CheckpointId(9));
+        assert_eq!([2, 3, 4, 9].map(|id| base(&bases, id)), [0, 3, 4, 0]);
+        bases.on_aborted(CheckpointId(4));
+        assert_eq!([3, 4].map(|id| base(&bases, id)), [3, 0]);
+    }
+
+    #[test]
+    fn an_abort_that_overtakes_the_upload_leaves_no_base() {
+        let mut bases = Bases::default();
+        bases.on_aborted(CheckpointId(5));
+        bases.on_pending(CheckpointId(5), files(&["1.sst"]));
+        assert_eq!(base(&bases, 5), 0);
+        bases.on_pending(CheckpointId(6), files(&["1.sst"]));
+        assert_eq!(base(&bases, 6), 6);
+    }
+
+    #[test]
+    fn tables_that_are_gone_are_forgotten() {
+        let mut bases = Bases::default();
+        for file in files(&["1.sst", "2.sst"]).into_values() {
+            bases.on_uploaded(file);
+        }
+        bases.on_pending(CheckpointId(1), files(&["2.sst", "3.sst"]));
+        assert_eq!(bases.uploaded().keys().collect::<Vec<_>>(), ["2.sst"]);
+    }
+}

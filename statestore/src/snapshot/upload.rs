@@ -1,0 +1,239 @@
+//! Uploads a snapshot's new files and reports the change against the base.
+//!
+//! One uploader per execution attempt of a subtask. It may be shared: what it knows is behind a lock that is never held
+//! across an await, so uploads that overlap are correct, and the second may upload a file that the first is still
+//! uploading. Dropping an upload's future is a way to give it up: files that are up are remembered and not uploaded
+//! again.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use flott_node::storage::ObjectStorage;
+use flott_proto::ids::CheckpointId;
+use flott_proto::key_group::KeyGroupRange;
+use flott_proto::paths;
+use flott_proto::state_handle::StateFile;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::LocalSnapshot;
+use super::bases::Bases;
+use super::diff::{Diff, FilesByName, diff};
+use crate::error::Error;
+use crate::metrics;
+use crate::rocks::is_immutable;
+
+/// Files of one snapshot in flight: enough to hide the latency of small files.
+const UPLOADS_IN_FLIGHT_MAX: usize = 4;
+
+/// Files up to this size are read into memory once; larger ones are streamed, which reads them twice.
+const WHOLE_FILE_BYTES_MAX: u64 = 8 << 20;
+
+/// What an upload did: the part of a checkpoint ack that speaks of keyed state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uploaded {
+    /// The checkpoint against which `added` and `dropped` are a change; 0: everything is in `added`.
+    pub base_used: CheckpointId,
+    pub added: Vec<StateFile>,
+    /// Paths of the base.
+    pub dropped: Vec<String>,
+    /// Bytes written to object storage.
+    pub uploaded_bytes: u64,
+}
+
+/// Carries the snapshots of one execution attempt of one subtask to object storage.
+#[derive(Debug)]
+pub struct SnapshotUploader {
+    storage: ObjectStorage,
+    writer: String,
+    key_groups: KeyGroupRange,
+    /// The number of the next object.
+    sequence: AtomicU64,
+    bases: Mutex<Bases>,
+}
+
+impl SnapshotUploader {
+    /// For state of `key_groups`, into `storage` (the checkpoint root). `writer` is the prefix of all its objects, which
+    /// no other uploader may ever have had.
+    pub fn new(
+        storage: ObjectStorage,
+        writer: impl Into<String>,
+        key_groups: KeyGroupRange,
+    ) -> Self {
+        let bases = Mutex::default();
+        Self {
+            storage,
+            writer: writer.into(),
+            key_groups,
+            sequence: AtomicU64::new(0),
+            bases,
+        }
+    }
+
+    /// The state was restored from exactly these files (by path) of `checkpoint`, so they need no upload while that is
+    /// the base. Files of another range of key groups are not taken as a base: that state was built anew.
+    pub fn restored_from(&self, checkpoint: CheckpointId, files: BTreeMap<String, StateFile>) {
+        let count = files.len();
+        let files: FilesByName = files
+            .into_values()
+            .map(|file| (file.local_name.clone(), file))
+            .collect();
+        let own = files
+            .values()
+            .all(|file| file.key_groups == self.key_groups);
+        if own && files.len() == count && checkpoint.is_some() {
+            self.bases().on_restored(checkpoint, files);
+        }
+    }
+
+    /// Uploads what the base does not have, and deletes the local snapshot.
+    ///
+    /// `base` is what the trigger named; if it is not known here, everything is added. `self_contained` (a savepoint)
+    /// uploads everything anew, against no base, and none of it is used for anything else.
+    ///
+    /// After an error the checkpoint has to be declined; what did get up is reused by the next.
+    pub async fn upload(
+        &self,
+        snapshot: LocalSnapshot,
+        base: CheckpointId,
+        self_contained: bool,
+    ) -> Result<Uploaded, Error> {
+        assert_eq!(
+            snapshot.key_groups(),
+            self.key_groups,
+            "a snapshot of another task"
+        );
+        let live: Vec<(String, u64)> = snapshot
+            .files
+            .iter()
+            .map(|file| (file.name.clone(), file.size))
+            .collect();
+        let (
+            base_used,
+            Diff {
+                upload,
+                reuse,
+                kept,
+                dropped,
+            },
+        ) = if self_contained {
+            let nothing = FilesByName::new();
+            (CheckpointId::NONE, diff(&live, &nothing, &nothing))
+        } else {
+            let bases = self.bases();
+            let (base_used, files) = bases.base(base);
+            (base_used, diff(&live, &files, bases.uploaded()))
+        };
+        let sizes: BTreeMap<String, u64> = live.into_iter().collect();
+        let (dir, sizes) = (snapshot.dir(), &sizes);
+        let uploads = upload.iter().map(|name| async move {
+            let file = self.upload_file(name, &dir.join(name), sizes[name]).await?;
+            if !self_contained && is_immutable(name) {
+                self.bases().on_uploaded(file.clone());
+            }
+            Ok::<_, Error>(file)
+        });
+        // Collected first: a stream over a borrowing iterator is not `Send` enough for a spawned task.
+        let uploads: Vec<_> = uploads.collect();
+        let uploaded: Vec<StateFile> = stream::iter(uploads)
+            .buffer_unordered(UPLOADS_IN_FLIGHT_MAX)
+            .try_collect()
+            .await?;
+        let uploaded_bytes = uploaded.iter().map(|file| file.size).sum();
+        metrics::uploaded(uploaded.len(), uploaded_bytes, reuse.len() + kept.len());
+
+        let mut added = reuse;
+        added.extend(uploaded);
+        if !self_contained {
+            let files = kept
+                .iter()
+                .chain(&added)
+                .map(|file| (file.local_name.clone(), file.clone()));
+            let files: FilesByName = files.collect();
+            assert_eq!(
+                files.len(),
+                sizes.len(),
+                "a snapshot's files are all accounted for"
+            );
+            self.bases().on_pending(snapshot.checkpoint(), files);
+        }
+        Ok(Uploaded {
+            base_used,
+            added,
+            dropped,
+            uploaded_bytes,
+        })
+    }
+
+    /// The checkpoint has completed: it serves as a base, those before it do not any more.
+    pub fn completed(&self, checkpoint: CheckpointId) {
+        self.bases().on_completed(checkpoint);
+    }
+
+    /// The checkpoint will never complete: it is no base. Its files may be used again.
+    pub fn aborted(&self, checkpoint: CheckpointId) {
+        self.bases().on_aborted(checkpoint);
+    }
+
+    fn bases(&self) -> MutexGuard<'_, Bases> {
+        self.bases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn upload_file(&self, name: &str, local: &Path, size: u64) -> Result<StateFile, Error> {
+        let path = paths::state_file(&self.writer, self.sequence.fetch_add(1, Ordering::Relaxed));
+        let (crc32c, found) = if size <= WHOLE_FILE_BYTES_MAX {
+            let content = Bytes::from(tokio::fs::read(local).await.map_err(Error::local(local))?);
+            let checksum = (crc32c::crc32c(&content), content.len() as u64);
+            if checksum.1 == size {
+                self.storage.put(&path, content).await?;
+            }
+            checksum
+        } else {
+            let checksum = file_checksum(local.to_owned()).await?;
+            if checksum.1 == size {
+                self.storage.put_file(&path, local).await?;
+            }
+            checksum
+        };
+        if found != size {
+            let reason = format!("it has {found} bytes instead of {size}");
+            return Err(Error::Corrupt {
+                path: local.display().to_string(),
+                reason,
+            });
+        }
+        let (local_name, key_groups) = (name.to_owned(), self.key_groups);
+        Ok(StateFile {
+            path,
+            local_name,
+            size,
+            crc32c,
+            key_groups,
+        })
+    }
+}
+
+/// The CRC-32C and the size of a local file.
+pub(crate) async fn file_checksum(local: PathBuf) -> Result<(u32, u64), Error> {
+    let path = local.clone();
+    let checksum = tokio::task::spawn_blocking(move || {
+        use std::io::Read;
+        let mut file = std::fs::File::open(&local)?;
+        let (mut buffer, mut crc, mut size) = (vec![0; 1 << 20], 0, 0);
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok((crc, size)),
+                read => {
+                    crc = crc32c::crc32c_append(crc, &buffer[..read]);
+                    size += read as u64;
+                }
+            }
+        }
+    });
+    let checksum = checksum
+        .await
+        .unwrap_or_else(|panic| Err(std::io::Error::other(panic)));
+    checksum.map_err(Error::local(&path))
+}

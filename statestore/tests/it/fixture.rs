@@ -1,0 +1,175 @@
+//! A task and its coordinator, as far as state is concerned.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use flott_node::storage::ObjectStorage;
+use flott_proto::ids::CheckpointId;
+use flott_proto::key_group::{KeyGroup, KeyGroupRange};
+use flott_proto::state_handle::{SubtaskDelta, SubtaskState};
+use flott_statestore::{
+    BackendOptions, Error, KeyedBackend, LocalSnapshot, SnapshotUploader, StateBatch, StateId,
+    StateKey, Uploaded,
+};
+
+pub(crate) const MAX_PARALLELISM: u32 = 16;
+
+pub(crate) const OPTIONS: BackendOptions = BackendOptions {
+    memory_bytes: 8 << 20,
+};
+
+pub(crate) fn group(key: &[u8]) -> KeyGroup {
+    KeyGroup::of_key(key, MAX_PARALLELISM)
+}
+
+pub(crate) fn at<'a>(key: &'a [u8], namespace: &'a [u8]) -> StateKey<'a> {
+    StateKey {
+        group: group(key),
+        key,
+        namespace,
+    }
+}
+
+/// Key and namespace to value.
+pub(crate) type Contents = BTreeMap<(Vec<u8>, Vec<u8>), Vec<u8>>;
+
+/// Every value of a state.
+pub(crate) fn contents(backend: &KeyedBackend, state: StateId) -> Contents {
+    let mut all = Contents::new();
+    for group in backend.key_groups().groups() {
+        for entry in backend.scan(state, group, &[]) {
+            let (key, namespace, value) = entry.unwrap();
+            assert_eq!(self::group(&key), group);
+            assert!(all.insert((key, namespace), value).is_none());
+        }
+    }
+    all
+}
+
+/// A subtask in its directory, with what the coordinator knows of its checkpoints.
+pub(crate) struct Task {
+    pub(crate) dir: PathBuf,
+    pub(crate) backend: KeyedBackend,
+    pub(crate) uploader: SnapshotUploader,
+    pub(crate) storage: ObjectStorage,
+    /// Completed checkpoints.
+    pub(crate) completed: BTreeMap<CheckpointId, SubtaskState>,
+}
+
+impl Task {
+    pub(crate) fn start(
+        dir: &Path,
+        storage: &ObjectStorage,
+        writer: &str,
+        range: KeyGroupRange,
+    ) -> Self {
+        let backend = KeyedBackend::create(dir, MAX_PARALLELISM, range, OPTIONS).unwrap();
+        Self::with(dir, storage, writer, backend)
+    }
+
+    fn with(dir: &Path, storage: &ObjectStorage, writer: &str, backend: KeyedBackend) -> Self {
+        let uploader = SnapshotUploader::new(storage.clone(), writer, backend.key_groups());
+        let (dir, storage) = (dir.to_owned(), storage.clone());
+        Self {
+            dir,
+            backend,
+            uploader,
+            storage,
+            completed: BTreeMap::new(),
+        }
+    }
+
+    /// Restores with the same range, the checkpoint being the first base.
+    pub(crate) async fn restart(
+        dir: &Path,
+        storage: &ObjectStorage,
+        writer: &str,
+        range: KeyGroupRange,
+        checkpoint: CheckpointId,
+        state: &SubtaskState,
+    ) -> Result<Self, Error> {
+        let backend = restore(dir, storage, std::slice::from_ref(state), range).await?;
+        let mut task = Self::with(dir, storage, writer, backend);
+        task.uploader.restored_from(checkpoint, state.files.clone());
+        task.completed.insert(checkpoint, state.clone());
+        Ok(task)
+    }
+
+    pub(crate) fn put(
+        &mut self,
+        state: StateId,
+        entries: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>,
+    ) {
+        let mut batch = StateBatch::new();
+        for (key, value) in entries {
+            batch.put(state, at(&key, b""), &value);
+        }
+        self.backend.write(batch).unwrap();
+    }
+
+    pub(crate) fn base(&self) -> CheckpointId {
+        self.completed
+            .last_key_value()
+            .map_or(CheckpointId::NONE, |(id, _)| *id)
+    }
+
+    /// Uploads, and applies the delta as the coordinator does.
+    pub(crate) async fn upload(
+        &self,
+        snapshot: LocalSnapshot,
+        base: CheckpointId,
+    ) -> (Uploaded, SubtaskState) {
+        let uploaded = self.uploader.upload(snapshot, base, false).await.unwrap();
+        let state = self.applied(&uploaded);
+        for (path, file) in &state.files {
+            let found = self.storage.list(path).await;
+            assert!(
+                self.storage.exists(path).await.unwrap(),
+                "{path} of {file:?} is gone: {found:?}"
+            );
+        }
+        (uploaded, state)
+    }
+
+    pub(crate) fn applied(&self, uploaded: &Uploaded) -> SubtaskState {
+        let base = self
+            .completed
+            .get(&uploaded.base_used)
+            .cloned()
+            .unwrap_or_default();
+        assert_eq!(
+            uploaded.base_used.is_some(),
+            self.completed.contains_key(&uploaded.base_used)
+        );
+        let delta = SubtaskDelta {
+            subtask: flott_proto::ids::SubtaskId {
+                vertex: "v".parse().unwrap(),
+                subtask: 0,
+            },
+            operators: BTreeMap::new(),
+            added: uploaded.added.clone(),
+            dropped: uploaded.dropped.clone(),
+            uploaded_bytes: uploaded.uploaded_bytes,
+        };
+        delta.apply_to(&base).unwrap()
+    }
+
+    /// A checkpoint that completes.
+    pub(crate) async fn checkpoint(&mut self, id: u64) -> (Uploaded, SubtaskState) {
+        let id = CheckpointId(id);
+        let snapshot = self.backend.snapshot(id).unwrap();
+        let (uploaded, state) = self.upload(snapshot, self.base()).await;
+        self.uploader.completed(id);
+        self.completed.insert(id, state.clone());
+        (uploaded, state)
+    }
+}
+
+pub(crate) async fn restore(
+    dir: &Path,
+    storage: &ObjectStorage,
+    states: &[SubtaskState],
+    range: KeyGroupRange,
+) -> Result<KeyedBackend, Error> {
+    flott_statestore::restore(dir, storage, states, MAX_PARALLELISM, range, OPTIONS).await
+}

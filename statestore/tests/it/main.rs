@@ -1,0 +1,10 @@
+//! Keyed state from end to end: local database, upload, object storage, restore.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod damage;
+mod fixture;
+mod incremental;
+mod model;
+mod rescale;
+mod timers;

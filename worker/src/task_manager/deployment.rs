@@ -1,0 +1,115 @@
+//! From the leader's DeployTasks to the specifications of tasks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use flott_node::config::{Configuration, options};
+use flott_proto::Malformed;
+use flott_proto::ids::{CheckpointId, LeaderEpoch, SubtaskId};
+use flott_proto::job_graph::JobGraph;
+use flott_proto::state_handle::SubtaskState;
+use flott_proto::wire::{DeployTasks, TaskDeployment};
+use flott_statestore::BackendOptions;
+
+use crate::Error;
+use crate::network::attempt::AttemptId;
+use crate::network::topology::{self, Locations};
+use crate::operators::OperatorChain;
+use crate::task::run::StatePlan;
+
+use super::local_dirs::LocalDirs;
+
+/// A checked DeployTasks.
+#[derive(Debug)]
+pub(crate) struct Deployment {
+    pub id: AttemptId,
+    pub graph: Arc<JobGraph>,
+    pub locations: Locations,
+    pub tasks: BTreeMap<SubtaskId, TaskDeployment>,
+    /// execution.checkpointing.dir of the job; may be empty.
+    checkpoint_dir: String,
+}
+
+impl Deployment {
+    /// Checks everything that does not need the disk.
+    pub(crate) fn read(deploy: DeployTasks, epoch: LeaderEpoch) -> Result<Self, Error> {
+        let configuration = Configuration::from_map(&deploy.configuration);
+        let configuration =
+            configuration.map_err(|error| Error::Configuration(error.to_string()))?;
+        let checkpoint_dir = configuration.get(&options::CHECKPOINT_DIR);
+        let checkpoint_dir =
+            checkpoint_dir.map_err(|error| Error::Configuration(error.to_string()))?;
+        let graph = deploy
+            .graph
+            .ok_or_else(|| Malformed::new("deployment", "lacks the job graph"))?;
+        let graph = Arc::new(JobGraph::try_from(graph)?);
+        let mut tasks = BTreeMap::new();
+        for task in deploy.tasks {
+            let id = SubtaskId {
+                vertex: task.vertex.parse()?,
+                subtask: task.subtask,
+            };
+            if graph
+                .vertex(&id.vertex)
+                .is_none_or(|vertex| id.subtask >= vertex.parallelism)
+            {
+                return Err(Malformed::new(
+                    "deployment",
+                    format!("of {id}, which the job graph does not have"),
+                )
+                .into());
+            }
+            tasks.insert(id, task);
+        }
+        Ok(Self {
+            id: AttemptId {
+                cluster: deploy.cluster_id.parse()?,
+                job: deploy.job_id.parse()?,
+                attempt: flott_proto::ids::AttemptNumber(deploy.attempt),
+                epoch,
+            },
+            locations: topology::locations(&graph, deploy.locations)?,
+            graph,
+            tasks,
+            checkpoint_dir,
+        })
+    }
+
+    /// The tasks to run here.
+    pub(crate) fn task_ids(&self) -> BTreeSet<SubtaskId> {
+        self.tasks.keys().cloned().collect()
+    }
+
+    /// Where a task's state comes from and goes to. `slot_memory_bytes` is shared by the keyed tasks in a slot.
+    pub(crate) fn state_plan(
+        &self,
+        subtask: &SubtaskId,
+        dirs: &LocalDirs,
+        slot_memory_bytes: u64,
+    ) -> Result<StatePlan, Error> {
+        let deployment = &self.tasks[subtask];
+        let keyed = self
+            .graph
+            .vertices
+            .iter()
+            .filter(|vertex| OperatorChain::needs_keyed_state(vertex))
+            .count();
+        let restore = deployment
+            .restore
+            .iter()
+            .cloned()
+            .map(SubtaskState::try_from);
+        Ok(StatePlan {
+            restore: restore.collect::<Result<_, _>>()?,
+            restored_checkpoint: CheckpointId(deployment.restore_checkpoint_id),
+            is_base: deployment.restore_is_base,
+            storage_root: self.checkpoint_dir.clone(),
+            restore_root: deployment.restore_root.clone(),
+            writer: deployment.writer.clone(),
+            dir: dirs.task(&self.id.job, self.id.attempt, subtask),
+            options: BackendOptions {
+                memory_bytes: slot_memory_bytes / keyed.max(1) as u64,
+            },
+        })
+    }
+}
