@@ -35,6 +35,8 @@ pub struct TaskManagerConfig {
     /// Until a leader says otherwise.
     pub heartbeat_interval: Duration,
     pub heartbeat_timeout: Duration,
+    /// How long a deployment waits for slots that tasks of other jobs hold.
+    pub slot_request_timeout: Duration,
     pub shutdown_timeout: Duration,
 }
 
@@ -98,6 +100,9 @@ impl TaskManagerConfig {
                 .map_err(invalid)?,
             heartbeat_timeout: configuration
                 .get(&options::HEARTBEAT_TIMEOUT)
+                .map_err(invalid)?,
+            slot_request_timeout: configuration
+                .get(&options::SLOT_REQUEST_TIMEOUT)
                 .map_err(invalid)?,
             shutdown_timeout: configuration
                 .get(&options::SHUTDOWN_TIMEOUT)

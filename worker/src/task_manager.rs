@@ -351,6 +351,7 @@ impl TaskManager {
 
     fn on_tick(&mut self) {
         self.count_progress();
+        self.give_up_waiting();
         match self.core.on_tick(self.clock.monotonic()) {
             Tick::Nothing => (),
             Tick::Beat => {

@@ -13,7 +13,7 @@ use flott_proto::ids::{
     AttemptNumber, CheckpointId, JobId, Namespace, SubtaskId, TaskId, TaskManagerId,
 };
 use flott_proto::job_graph::JobGraph;
-use flott_proto::wire::{self, job_manager_message::Message};
+use flott_proto::wire::{self, command::Decision, job_manager_message::Message};
 
 use super::checkpoint::{Ack, PendingCheckpoint};
 use super::job::Job;
@@ -96,6 +96,8 @@ pub struct Observed {
     pub declined: BTreeMap<JobId, (CheckpointId, String)>,
     pub metadata: BTreeMap<JobId, MetadataWritten>,
     pub under_way: BTreeSet<UnderWay>,
+    /// Slots of the attempts whose start is being replicated: nobody else gets them.
+    pub starting: BTreeMap<JobId, BTreeSet<(TaskManagerId, u32)>>,
     /// Jobs that have ended and whose directory has been found empty, or was emptied, since: they can be forgotten.
     pub swept: BTreeSet<JobId>,
     /// Graphs that are in object storage, read when they were needed; or why that failed last.
@@ -114,6 +116,7 @@ impl Observed {
             declined: BTreeMap::new(),
             metadata: BTreeMap::new(),
             under_way: BTreeSet::new(),
+            starting: BTreeMap::new(),
             swept: BTreeSet::new(),
             graphs: BTreeMap::new(),
             all_running_at_ms: BTreeMap::new(),
@@ -295,6 +298,27 @@ impl Observed {
     /// Whether that is under way. Asked often, and seldom is anything.
     pub fn is_under_way(&self, what: impl FnOnce() -> UnderWay) -> bool {
         !self.under_way.is_empty() && self.under_way.contains(&what())
+    }
+
+    /// A decision is being replicated.
+    pub fn on_proposed(&mut self, what: UnderWay, decision: &Decision) {
+        if let (UnderWay::Proposal(job), Decision::StartAttempt(start)) = (&what, decision) {
+            let slot = |place: &wire::Assignment| {
+                let task_manager = place.task_manager_id.parse().ok()?;
+                Some((task_manager, place.subtask))
+            };
+            let slots = start.assignments.iter().filter_map(slot).collect();
+            self.starting.insert(job.clone(), slots);
+        }
+        self.under_way.insert(what);
+    }
+
+    /// It is replicated, or will not be.
+    pub fn on_decided(&mut self, what: &UnderWay) {
+        if let UnderWay::Proposal(job) = what {
+            self.starting.remove(job);
+        }
+        self.under_way.remove(what);
     }
 
     /// The completion of a checkpoint was refused: it never completes and has to be given up, for that reason.

@@ -98,8 +98,21 @@ impl Read {
     }
 }
 
+fn has_scan(reads: &[Read]) -> bool {
+    reads.iter().any(Read::is_scan)
+}
+
 fn answer(state: &ClusterState, reads: &[Read]) -> Vec<wire::KvResponse> {
     reads.iter().map(|read| read.answer(state)).collect()
+}
+
+/// The same answer to all of them.
+fn refuse(refusal: &wire::KvResponse, reads: &[Read]) -> Vec<wire::KvResponse> {
+    let refuse = |read: &Read| wire::KvResponse {
+        sequence: read.sequence,
+        ..refusal.clone()
+    };
+    reads.iter().map(refuse).collect()
 }
 
 /// Answers where nothing waits for the thread: heartbeats share those of Raft with this service.
@@ -108,11 +121,7 @@ async fn scan(state: ClusterState, reads: &[Read]) -> Vec<wire::KvResponse> {
     let scanned = tokio::task::spawn_blocking(move || answer(&state, &scans)).await;
     scanned.unwrap_or_else(|error| {
         let what = format!("the range could not be read: {error}");
-        let fail = |read: &Read| wire::KvResponse {
-            sequence: read.sequence,
-            ..failure(Reason::Busy, what.clone())
-        };
-        reads.iter().map(fail).collect()
+        refuse(&failure(Reason::Busy, what), reads)
     })
 }
 
@@ -188,7 +197,7 @@ impl KeyValueService {
     }
 
     async fn read(&self, reads: Vec<Read>) -> Vec<wire::KvResponse> {
-        let answers = if reads.iter().any(Read::is_scan) {
+        let answers = if has_scan(&reads) {
             match self.reads.linearizable(ClusterState::clone).await {
                 Ok(state) => Ok(scan(state, &reads).await),
                 Err(refusal) => Err(refusal),
@@ -196,13 +205,7 @@ impl KeyValueService {
         } else {
             self.reads.linearizable(|state| answer(state, &reads)).await
         };
-        let answers = answers.unwrap_or_else(|refusal| {
-            let refuse = |read: &Read| wire::KvResponse {
-                sequence: read.sequence,
-                ..refusal.clone()
-            };
-            reads.iter().map(refuse).collect()
-        });
+        let answers = answers.unwrap_or_else(|refusal| refuse(&refusal, &reads));
         answers
             .into_iter()
             .map(|answer| self.sign(answer, 0))
@@ -213,7 +216,7 @@ impl KeyValueService {
         // Asked first: by the time it is answered the state can only have become newer.
         let stale_ms = self.reads.stale_ms();
         let state = self.raft.state();
-        let answers = if reads.iter().any(Read::is_scan) {
+        let answers = if has_scan(&reads) {
             scan((*state).clone(), &reads).await
         } else {
             answer(&state, &reads)

@@ -29,7 +29,7 @@ impl Session {
         let of_jobs = plan.proposals.into_iter();
         let of_jobs = of_jobs.map(|(job, decision)| (UnderWay::Proposal(job), decision));
         for (what, decision) in of_jobs.chain(plan.chores) {
-            self.observed.under_way.insert(what.clone());
+            self.observed.on_proposed(what.clone(), &decision);
             self.propose(what, decision);
         }
         for work in plan.works {

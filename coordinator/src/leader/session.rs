@@ -107,7 +107,7 @@ impl Session {
                 () = &mut tick => {
                     tick = self.clock.sleep(TICK);
                     for what in self.refused.drain(..) {
-                        self.observed.under_way.remove(&what);
+                        self.observed.on_decided(&what);
                     }
                 }
             }
@@ -186,7 +186,7 @@ impl Session {
             } => match outcome {
                 Ok(Response::Applied | Response::Kv(_)) => {
                     metrics::decision(true);
-                    self.observed.under_way.remove(&what);
+                    self.observed.on_decided(&what);
                 }
                 Ok(Response::Refused(reason)) => {
                     metrics::decision(false);

@@ -7,19 +7,17 @@
 //! | is busy with one write for [`HANGS`] | hands leadership over: openraft would lead on without its own disk |
 //! | for [`DEAD`] | ends |
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use flott_node::SharedClock;
 use flott_proto::ids::NodeId;
-use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::error::RaftError;
 use super::log_store::{ExitHook, LogReader};
 use super::members::DiskSpace;
 use super::node::Inner;
+use super::rounds::Rounds;
 
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -92,27 +90,14 @@ impl Stuck {
 }
 
 /// Runs until the node ends, or must.
-pub(super) async fn run(
-    inner: std::sync::Weak<Inner>,
-    log: LogReader,
-    exit: ExitHook,
-    clock: SharedClock,
-    ending: CancellationToken,
-) -> Result<(), RaftError> {
+pub(super) async fn run(rounds: Rounds, log: LogReader, exit: ExitHook) -> Result<(), RaftError> {
     let mut stuck = Stuck::default();
     let mut handed_over = None;
-    loop {
-        tokio::select! { biased;
-            () = ending.cancelled() => return Ok(()),
-            () = clock.sleep(LOOK_EVERY) => {}
-        }
-        let Some(inner) = inner.upgrade() else {
-            return Ok(());
-        };
+    while let Some(inner) = rounds.next(LOOK_EVERY).await {
         if let Some(space) = inner.reporter.disk_space() {
             inner.keep_room(space).await?;
         }
-        let now = clock.monotonic();
+        let now = inner.clock.monotonic();
         let hangs = stuck.look(log.writing(), now);
         if hangs > DEAD {
             error!(
@@ -128,14 +113,14 @@ pub(super) async fn run(
                 ?hangs,
                 "the disk of the raft log hangs; handing leadership over"
             );
-            let inner = Arc::clone(&inner);
             // It cannot be told that it has succeeded before its own disk answers.
-            let handing_over = async move { inner.transfer_leadership().await };
+            let handing_over = inner.transfer_leadership();
             if let Ok(Err(error)) = tokio::time::timeout(HAND_OVER_WAIT, handing_over).await {
                 warn!(%error, "nobody takes over from a node whose disk hangs");
             }
         }
     }
+    Ok(())
 }
 
 impl Inner {

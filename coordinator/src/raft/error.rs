@@ -134,6 +134,13 @@ pub enum RaftError {
     Fatal(String),
 }
 
+/// Work on another thread panicked.
+impl From<tokio::task::JoinError> for RaftError {
+    fn from(error: tokio::task::JoinError) -> Self {
+        Self::Fatal(error.to_string())
+    }
+}
+
 impl RaftError {
     pub(crate) fn storage(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();

@@ -7,13 +7,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flott_node::SharedClock;
-use tokio_util::sync::CancellationToken;
-
 use super::error::RaftError;
 use super::log_store::LogReader;
 use super::members::fatal;
-use super::node::Raft;
+use super::rounds::Rounds;
 use super::snapshot::SnapshotStore;
 
 /// How often it is looked.
@@ -24,7 +21,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const SNAPSHOT_TIMES: u64 = 2;
 
 pub(super) struct LogBound {
-    pub(super) raft: Raft,
     pub(super) log: LogReader,
     pub(super) snapshots: Arc<SnapshotStore>,
     /// Bytes of entries between two snapshots.
@@ -33,17 +29,9 @@ pub(super) struct LogBound {
 
 impl LogBound {
     /// Runs until the node ends.
-    pub(super) async fn run(
-        self,
-        clock: SharedClock,
-        ending: CancellationToken,
-    ) -> Result<(), RaftError> {
+    pub(super) async fn run(self, rounds: Rounds) -> Result<(), RaftError> {
         let mut purged = 0;
-        loop {
-            tokio::select! { biased;
-                () = ending.cancelled() => return Ok(()),
-                () = clock.sleep(LOOK_EVERY) => {}
-            }
+        while let Some(node) = rounds.next(LOOK_EVERY).await {
             let newest = self.snapshots.current();
             let index = newest.as_ref().and_then(|(meta, _)| meta.last_log_id);
             let index = index.map_or(0, |id| id.index);
@@ -51,7 +39,7 @@ impl LogBound {
             let bound = self.bytes.max(length.saturating_mul(SNAPSHOT_TIMES));
             if self.log.bytes_after(index) > bound {
                 // Does nothing while one is being written.
-                let triggered = self.raft.trigger().snapshot().await;
+                let triggered = node.raft.trigger().snapshot().await;
                 triggered.map_err(fatal)?;
             }
             // Said once: openraft does it as soon as no follower is being sent from there.
@@ -59,9 +47,10 @@ impl LogBound {
             let begins = self.log.bounds().map_or(u64::MAX, |(first, _)| first);
             if purged < previous && begins <= previous && self.log.bytes_after(0) > bound {
                 purged = previous;
-                let triggered = self.raft.trigger().purge_log(previous).await;
+                let triggered = node.raft.trigger().purge_log(previous).await;
                 triggered.map_err(fatal)?;
             }
         }
+        Ok(())
     }
 }

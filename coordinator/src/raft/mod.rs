@@ -44,6 +44,7 @@ mod network;
 mod node;
 pub(crate) mod offline;
 mod read_index;
+mod rounds;
 mod service;
 mod snapshot;
 mod start;
@@ -66,6 +67,8 @@ pub use error::{ProposeError, RaftError};
 pub use members::{Changed, Health, MemberProgress, MemberRole, MemberStatus};
 pub use node::{Applied, COMMAND_BYTES_MAX, Leadership, RaftNode};
 pub use service::RaftRpc;
+
+pub(crate) use state_machine::blocking;
 
 /// Takes a data directory, whatever is in it. Blocks on the disk.
 pub(crate) fn open_directory(path: &Path) -> Result<DataDirectory, RaftError> {

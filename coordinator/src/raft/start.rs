@@ -32,6 +32,7 @@ use super::network::{Network, NetworkFactory};
 use super::node::{
     IN_FLIGHT_BYTES_MAX, IN_FLIGHT_UNIT, Inner, Leadership, Raft, RaftNode, SHUTDOWN_WAIT,
 };
+use super::rounds::Rounds;
 use super::service::{RaftRpc, Serving, VoteHold};
 use super::snapshot::{SnapshotReceiver, SnapshotStore};
 use super::state_machine::{Halt, Published, StateMachine};
@@ -263,18 +264,15 @@ pub(super) async fn start(
         let (weak, clock) = (Arc::downgrade(&inner), inner.clock.clone());
         let standing = suspicion::run(weak, suspicion, clock, tasks.cancellation().clone());
         tasks.spawn("raft-suspicion", OnFailure::Shutdown, standing);
-        let (weak, clock) = (Arc::downgrade(&inner), inner.clock.clone());
-        let ending = tasks.cancellation().clone();
-        let guarding = disk_guard::run(weak, log.clone(), exit, clock, ending);
+        let rounds = || Rounds::new(&inner, tasks.cancellation());
+        let guarding = disk_guard::run(rounds(), log.clone(), exit);
         tasks.spawn("raft-disk-guard", OnFailure::Shutdown, guarding);
         let bound = LogBound {
-            raft: inner.raft.clone(),
             log: log.clone(),
             snapshots: kept,
             bytes: config.snapshot_bytes,
         };
-        let bounding = bound.run(inner.clock.clone(), tasks.cancellation().clone());
-        tasks.spawn("raft-log-bound", OnFailure::Shutdown, bounding);
+        tasks.spawn("raft-log-bound", OnFailure::Shutdown, bound.run(rounds()));
     }
     *inner.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(Running {
         threads,
@@ -319,16 +317,19 @@ fn spawn_own_tasks(
         OnFailure::Log,
         disk.map(Ok::<_, RaftError>),
     );
-    let settling = settle::run(Arc::downgrade(inner), inner.clock.clone(), ending.clone());
+    let rounds = || Rounds::new(inner, ending);
+    let settling = settle::run(rounds());
     tasks.spawn(
         "raft-settle",
         OnFailure::Log,
         settling.map(Ok::<_, RaftError>),
     );
-    let digests = digests::run(Arc::downgrade(inner), inner.clock.clone(), ending.clone());
-    tasks.spawn("raft-digests", OnFailure::Shutdown, digests);
-    let standing = standing::run(Arc::downgrade(inner), inner.clock.clone(), ending.clone());
-    tasks.spawn("raft-standing", OnFailure::Shutdown, standing);
+    tasks.spawn("raft-digests", OnFailure::Shutdown, digests::run(rounds()));
+    tasks.spawn(
+        "raft-standing",
+        OnFailure::Shutdown,
+        standing::run(rounds()),
+    );
 }
 
 fn identity_of(

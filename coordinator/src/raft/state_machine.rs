@@ -355,8 +355,12 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 }
 
 /// Runs disk work where it delays no heartbeat.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    task::spawn_blocking(work).await.map_err(io::Error::other)?
+pub(crate) async fn blocking<T, E>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<task::JoinError> + Send + 'static,
+{
+    task::spawn_blocking(work).await?
 }

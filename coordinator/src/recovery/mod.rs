@@ -32,10 +32,10 @@ use crate::core::state::ActiveLeader;
 use crate::core::{ClusterState, JobStatus};
 use crate::raft::RaftError;
 use crate::raft::offline::backup;
-use crate::raft::offline::founding::{self, Founding, blocking, check_address};
+use crate::raft::offline::founding::{self, Founding, check_address};
 use crate::raft::offline::rules::{self, Accounts};
 use crate::raft::offline::survivor::Held;
-use crate::raft::{new_member, open_directory};
+use crate::raft::{blocking, new_member, open_directory};
 
 pub use crate::raft::offline::Position;
 pub use crate::raft::offline::backup::Manifest;
@@ -215,7 +215,7 @@ pub async fn recover(survivors: Survivors, mut group: NewGroup) -> Result<Founde
         let term = held.highest_term();
         held.close();
         let addresses: BTreeSet<String> = electorate.addresses.into_values().collect();
-        Ok((replayed?, addresses, term))
+        Ok::<_, RaftError>((replayed?, addresses, term))
     })
     .await?;
     let cluster: ClusterId = chosen
@@ -327,7 +327,7 @@ async fn found(mut old: Old, group: NewGroup, pristine: bool) -> Result<Founded,
         if pristine {
             refuse_used(&dir)?;
         }
-        Ok(held)
+        Ok::<_, RaftError>(held)
     })
     .await?;
     let aside = founding::write(&held, founding).await?;

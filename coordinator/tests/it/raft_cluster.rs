@@ -111,7 +111,6 @@ impl Drop for Member {
 
 /// A group whose members can be stopped and started.
 pub(crate) struct Cluster {
-    directory: TempDir,
     pub(crate) addresses: Vec<String>,
     pub(crate) members: Vec<Option<Member>>,
     /// Configured ids.
@@ -123,6 +122,8 @@ pub(crate) struct Cluster {
     /// Soft and hard.
     pub(crate) disk_free: (u64, u64),
     pub(crate) clock: SharedClock,
+    /// Last, so that it goes after the members: one that cannot write its log any more ends the process.
+    directory: TempDir,
 }
 
 impl Cluster {

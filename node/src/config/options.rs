@@ -130,6 +130,8 @@ options! {
     HEARTBEAT_INTERVAL: Duration = "heartbeat.interval", "500 ms";
     /// Silence after which the other is taken for dead.
     HEARTBEAT_TIMEOUT: Duration = "heartbeat.timeout", "3 s";
+    /// How long tasks wait on a TaskManager for slots that other jobs hold; then they fail, and the job is started again where there are some.
+    SLOT_REQUEST_TIMEOUT: Duration = "slot.request.timeout", "10 s";
     /// How long records may wait for a batch to fill before it is sent; 0 sends at once.
     BUFFER_TIMEOUT: Duration = "execution.buffer-timeout", "5 ms", also ["execution.buffer-timeout.interval"];
     /// How long a process that was asked to end may take before it ends anyway.

@@ -3,13 +3,14 @@
 //! ```text
 //!            higher than any before        lower attempts gone, slots free
 //! deployed ────────────────────────▶ waiting ────────────────────────────▶ live ──all tasks ended──▶ over
-//!     └─ otherwise: refused              └─ replaced or canceled ─▶ over
+//!     └─ otherwise: refused              └─ replaced, canceled, or too long for others' slots ─▶ over
 //! ```
 //!
 //! What must stay true: tasks of two attempts of a job never run here at once; an attempt at or below one that was
 //! canceled, or below one that was deployed, never starts again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use flott_proto::ids::{AttemptNumber, JobId, SubtaskId, TaskId};
 
@@ -37,6 +38,8 @@ struct Waiting<D> {
     attempt: AttemptNumber,
     tasks: BTreeSet<SubtaskId>,
     deployment: D,
+    /// When it was deployed.
+    since: Duration,
 }
 
 #[derive(Debug)]
@@ -96,6 +99,7 @@ impl<D> Attempts<D> {
         attempt: AttemptNumber,
         tasks: BTreeSet<SubtaskId>,
         deployment: D,
+        now: Duration,
     ) -> DeployStep {
         let needed = slots_needed(&tasks);
         let entry = self.job(job);
@@ -124,6 +128,7 @@ impl<D> Attempts<D> {
             attempt,
             tasks,
             deployment,
+            since: now,
         });
         DeployStep::Waits {
             interrupt,
@@ -170,6 +175,22 @@ impl<D> Attempts<D> {
             .flat_map(|(attempt, live)| task_ids(job, *attempt, &live.tasks))
             .collect();
         (interrupt, dropped.unwrap_or_default())
+    }
+
+    /// Tasks deployed at `deployed_by` or before that still wait because tasks of other jobs hold the slots. They never
+    /// start: nobody can say that those will ever end, and elsewhere there may be room.
+    pub(crate) fn give_up(&mut self, deployed_by: Duration) -> Vec<TaskId> {
+        let mut given_up = Vec::new();
+        for (id, job) in &mut self.jobs {
+            // Its own former tasks have been interrupted, so they do end.
+            if !job.live.is_empty() {
+                continue;
+            }
+            if let Some(waiting) = job.waiting.take_if(|waiting| waiting.since <= deployed_by) {
+                given_up.extend(task_ids(id, waiting.attempt, &waiting.tasks));
+            }
+        }
+        given_up
     }
 
     /// A live task's thread is gone. Whether it was the last of its attempt here.
@@ -239,7 +260,18 @@ mod tests {
     }
 
     fn deploy(attempts: &mut Attempts<u32>, digit: char, attempt: u32, count: u32) -> DeployStep {
-        attempts.on_deploy(&job(digit), AttemptNumber(attempt), tasks(count), attempt)
+        deploy_at(attempts, digit, attempt, count, 0)
+    }
+
+    fn deploy_at(
+        attempts: &mut Attempts<u32>,
+        digit: char,
+        attempt: u32,
+        count: u32,
+        second: u64,
+    ) -> DeployStep {
+        let (number, now) = (AttemptNumber(attempt), Duration::from_secs(second));
+        attempts.on_deploy(&job(digit), number, tasks(count), attempt, now)
     }
 
     fn started(attempts: &mut Attempts<u32>) -> Vec<(JobId, u32)> {
@@ -326,5 +358,20 @@ mod tests {
         );
         end(&mut attempts, 'a', 1, 1);
         assert_eq!(started(&mut attempts), [(job('b'), 1)]);
+    }
+    #[test]
+    fn a_deployment_does_not_wait_for_ever_for_slots_that_nobody_gives_back() {
+        let mut attempts = Attempts::new(1);
+        deploy_at(&mut attempts, 'a', 1, 1, 0);
+        assert_eq!(started(&mut attempts), [(job('a'), 1)]);
+        deploy_at(&mut attempts, 'b', 1, 1, 5);
+        deploy_at(&mut attempts, 'a', 2, 1, 5);
+        assert_eq!(attempts.give_up(Duration::from_secs(4)), []);
+        let given_up = attempts.give_up(Duration::from_secs(5));
+        let named: Vec<_> = given_up.iter().map(|task| &task.job).collect();
+        assert_eq!(named, [&job('b')]);
+        assert_eq!(deploy(&mut attempts, 'b', 1, 1), DeployStep::Known);
+        end(&mut attempts, 'a', 1, 1);
+        assert_eq!(started(&mut attempts), [(job('a'), 2)]);
     }
 }

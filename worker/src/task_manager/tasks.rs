@@ -50,7 +50,11 @@ impl TaskManager {
             .map(|subtask| task_id(&job, attempt, subtask))
             .collect();
         info!(%job, %attempt, tasks = ids.len(), epoch = %deployment.id.epoch, "deployment received");
-        match self.attempts.on_deploy(&job, attempt, tasks, deployment) {
+        let now = self.clock.monotonic();
+        match self
+            .attempts
+            .on_deploy(&job, attempt, tasks, deployment, now)
+        {
             DeployStep::Known => info!(%job, %attempt, "deployed already"),
             DeployStep::Fenced { by } => {
                 warn!(%job, %attempt, %by, "refused the deployment of an attempt that is over")
@@ -104,6 +108,20 @@ impl TaskManager {
             None => status.advance(TaskState::Canceled),
         }
         self.report_end(task, &status, &Progress::default());
+    }
+
+    /// Deployments that have waited too long for slots fail, so that the leader looks for others.
+    pub(super) fn give_up_waiting(&mut self) {
+        let patience = self.config.slot_request_timeout;
+        let deployed_by = self.clock.monotonic().checked_sub(patience);
+        let given_up = deployed_by.map(|by| self.attempts.give_up(by));
+        for task in given_up.unwrap_or_default() {
+            let what = format!(
+                "{} had no free slot for it within {patience:?}",
+                self.config.id
+            );
+            self.report_unstarted(&task, Some(&Error::Fatal(what)));
+        }
     }
 
     fn start_what_can(&mut self) {

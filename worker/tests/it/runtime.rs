@@ -258,6 +258,27 @@ fn a_job_runs_across_task_managers_and_every_row_counts_once() {
 }
 
 #[test]
+fn a_job_whose_slots_another_holds_fails_and_the_other_goes_on() {
+    let mut cluster = Cluster::start(2, 1);
+    let expected = input(&cluster);
+    let leader = cluster.elect(0, 5);
+    let graph = graph(&cluster, 4000);
+    deployed(&mut cluster, &leader, &graph);
+    let other = "f".repeat(32);
+    cluster.deploy_job(&leader, &other, &graph, 2, None);
+    cluster.wait("the other has failed", |heard| {
+        heard.reached(2, TaskState::Failed, TASKS)
+    });
+    for failure in cluster.heard.failures.values() {
+        assert!(failure.failure.contains("no free slot"), "{failure:?}");
+        assert!(!failure.failure_is_final, "{failure:?}");
+    }
+    run_to_the_end(&mut cluster, &leader, 1, 1, 0);
+    check_output(&cluster, &expected);
+    cluster.stop();
+}
+
+#[test]
 fn the_death_of_a_leader_restarts_no_task_and_the_next_one_gets_the_acks() {
     let mut cluster = Cluster::start(2, 1);
     let expected = input(&cluster);

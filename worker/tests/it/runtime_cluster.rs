@@ -361,6 +361,7 @@ impl Cluster {
             managed_memory_bytes: 64 << 20,
             heartbeat_interval: Duration::from_millis(100),
             heartbeat_timeout: PATIENCE,
+            slot_request_timeout: Duration::from_millis(200),
             shutdown_timeout: Duration::from_secs(10),
         };
         let (runtime, tasks) = (runtime(), Tasks::default());
@@ -484,6 +485,17 @@ impl Cluster {
         attempt: u32,
         from: Option<u64>,
     ) {
+        self.deploy_job(leader, JOB, graph, attempt, from);
+    }
+
+    pub(crate) fn deploy_job(
+        &self,
+        leader: &Leader,
+        job: &str,
+        graph: &wire::JobGraph,
+        attempt: u32,
+        from: Option<u64>,
+    ) {
         let locations = self.locations(graph);
         let checkpoints = self.path("checkpoints").display().to_string();
         for id in self.task_managers.keys() {
@@ -500,14 +512,14 @@ impl Cluster {
                     restore_checkpoint_id: from.unwrap_or(0),
                     restore_is_base: from.is_some(),
                     writer: format!(
-                        "test/default/{JOB}/shared/{attempt}-{}-{}",
+                        "test/default/{job}/shared/{attempt}-{}-{}",
                         location.vertex, location.subtask
                     ),
                     restore_root: String::new(),
                 }
             };
             let deploy = wire::DeployTasks {
-                job_id: JOB.into(),
+                job_id: job.into(),
                 namespace: "default".into(),
                 attempt,
                 graph: Some(graph.clone()),

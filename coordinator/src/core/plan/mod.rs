@@ -122,12 +122,6 @@ pub fn plan(state: &ClusterState, observed: &Observed, settings: &Settings, now:
     let mut plan = Plan::default();
     let cancelled = namespaces::delete(situation, &mut plan);
     let mut slots = Slots::new(situation);
-    // What is being replicated takes slots that nobody can count yet.
-    let starting = !observed.under_way.is_empty()
-        && state.jobs.values().any(|job| {
-            waits_for_slots(job.status)
-                && observed.is_under_way(|| UnderWay::Proposal(job.id.clone()))
-        });
     for job in state.jobs.values() {
         if observed.is_under_way(|| UnderWay::Proposal(job.id.clone()))
             || cancelled.contains(&job.id)
@@ -136,9 +130,7 @@ pub fn plan(state: &ClusterState, observed: &Observed, settings: &Settings, now:
         }
         match job.status {
             JobStatus::Created | JobStatus::Restarting => {
-                if !starting {
-                    deploy::start(situation, job, &mut slots, &mut plan);
-                }
+                deploy::start(situation, job, &mut slots, &mut plan);
             }
             JobStatus::Running => {
                 let placement = Placement::of(situation, job);
@@ -157,10 +149,6 @@ pub fn plan(state: &ClusterState, observed: &Observed, settings: &Settings, now:
     retention::forget(situation, &mut plan);
     cleanup::strays(situation, &mut plan);
     plan
-}
-
-fn waits_for_slots(status: JobStatus) -> bool {
-    matches!(status, JobStatus::Created | JobStatus::Restarting)
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The slots that are free, counted once a plan however many jobs wait for some.
+//! The slots that are free, counted once a plan however many jobs wait for some. What the start of a job takes is counted
+//! from the moment at which it is planned.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use flott_proto::ids::{JobId, Namespace, TaskManagerId};
 
 use super::{Presence, Situation};
+use crate::core::job::JobStatus;
+use crate::core::namespace::Usage;
 
 /// Slots of one TaskManager: how many it has, and which job holds which.
 #[derive(Debug, Default)]
@@ -29,20 +32,30 @@ pub(super) struct Slots<'a> {
     situation: Situation<'a>,
     /// Counted when the first job asks.
     counted: OnceCell<BTreeMap<&'a TaskManagerId, Held<'a>>>,
-    /// What this plan lets start, by namespace: its quota counts it once the decisions are applied.
+    /// What this plan, or one before it, lets start, by namespace: its quota counts it once the decisions are applied.
     started: BTreeMap<&'a Namespace, u32>,
 }
 
 impl<'a> Slots<'a> {
     pub(super) fn new(situation: Situation<'a>) -> Self {
+        let mut started: BTreeMap<_, u32> = BTreeMap::new();
+        for (id, slots) in &situation.observed.starting {
+            // Once it is applied, the namespace's usage has it.
+            if let Some(job) = situation.state.jobs.get(id)
+                && matches!(job.status, JobStatus::Created | JobStatus::Restarting)
+            {
+                let more = (slots.len() as u32).saturating_sub(Usage::of(job).slots);
+                *started.entry(&job.namespace).or_default() += more;
+            }
+        }
         Self {
             situation,
             counted: OnceCell::new(),
-            started: BTreeMap::new(),
+            started,
         }
     }
 
-    /// Slots of the TaskManagers that are there, less those that other jobs hold or still have tasks in.
+    /// Slots of the TaskManagers that are there, less those that other jobs hold, get, or still have tasks in.
     pub(super) fn free(&self, but_for: &JobId) -> BTreeMap<TaskManagerId, u32> {
         let counted = self.counted.get_or_init(|| count(self.situation));
         let free = counted.iter().map(|(id, held)| {
@@ -53,7 +66,7 @@ impl<'a> Slots<'a> {
         free.collect()
     }
 
-    /// Slots that this plan lets jobs of the namespace have.
+    /// Slots that jobs of the namespace get and that its usage does not have yet.
     pub(super) fn started_in(&self, namespace: &Namespace) -> u32 {
         self.started.get(namespace).copied().unwrap_or(0)
     }
@@ -97,6 +110,13 @@ fn count(situation: Situation<'_>) -> BTreeMap<&TaskManagerId, Held<'_>> {
         for (subtask, place) in &job.assignments {
             if let Some(held) = counted.get_mut(&place.task_manager) {
                 held.hold(&job.id, subtask.subtask);
+            }
+        }
+    }
+    for (job, slots) in &situation.observed.starting {
+        for (task_manager, index) in slots {
+            if let Some(held) = counted.get_mut(task_manager) {
+                held.hold(job, *index);
             }
         }
     }

@@ -144,24 +144,30 @@ fn fault() -> impl Strategy<Value = Fault> {
 
 /// Found by `chaos many-jobs`: six jobs on five slots, and the sixth waited for ever.
 #[test]
-fn a_slot_is_not_promised_to_a_job_while_the_start_of_another_is_being_replicated() {
+fn a_slot_is_promised_to_one_job_only_while_starts_are_being_replicated() {
     let mut world = World::new(1);
     world.step(10, usize::MAX);
-    let slots = world.slots;
-    for _ in 0..slots {
+    let slots = world.slots as usize;
+    let start = |world: &mut World| {
+        let plan = plan(&world.state, &world.observed, &world.settings, world.now);
+        for (job, decision) in &plan.proposals {
+            let what = UnderWay::Proposal(job.clone());
+            world.observed.on_proposed(what, decision);
+        }
+        plan.proposals.len()
+    };
+    for _ in 1..slots {
         world.submit(1, &SETTINGS);
     }
-    let started = |world: &World| {
-        let plan = plan(&world.state, &world.observed, &world.settings, world.now);
-        let jobs = plan.proposals.into_iter().map(|(job, _)| job);
-        jobs.collect::<Vec<_>>()
-    };
-    let first = started(&world);
-    assert_eq!(first.len(), slots as usize);
-    let under_way = first.iter().cloned().map(UnderWay::Proposal);
-    world.observed.under_way.extend(under_way);
+    assert_eq!(start(&mut world), slots - 1);
+    // None of them is applied yet, and one slot is left.
     world.submit(1, &SETTINGS);
-    assert_eq!(started(&world), []);
+    world.submit(1, &SETTINGS);
+    assert_eq!(start(&mut world), 1);
+    assert_eq!(start(&mut world), 0);
+    let job = world.observed.starting.keys().next().cloned().unwrap();
+    world.observed.on_decided(&UnderWay::Proposal(job));
+    assert_eq!(start(&mut world), 1, "that of the start that was refused");
 }
 
 proptest! {

@@ -50,6 +50,7 @@ impl Index {
         }
         let next = self.first + self.entries.len() as u64;
         assert_eq!(entry, next, "the raft log must not have holes");
+        let location = location.behind(self.entries.back());
         self.entries.push_back(location);
         let segment = self.segments.get_mut(&location.segment);
         let segment = segment.expect("the segment that is written to is listed");
@@ -98,10 +99,12 @@ impl Disk {
 
     /// Encoded bytes of the entries after `index`.
     pub(super) fn bytes_after(&self, index: u64) -> u64 {
-        let entries = self.index();
-        let skip = usize::try_from((index + 1).saturating_sub(entries.first)).unwrap_or(usize::MAX);
-        let after = entries.entries.iter().skip(skip);
-        after.map(|location| u64::from(location.bytes)).sum()
+        let log = self.index();
+        let skip = usize::try_from((index + 1).saturating_sub(log.first)).unwrap_or(usize::MAX);
+        let (Some(first), Some(last)) = (log.entries.get(skip), log.entries.back()) else {
+            return 0;
+        };
+        last.total - first.total + u64::from(first.bytes)
     }
 
     /// Where the entries of `start..end` lie, ending early once they exceed `bytes_max`.
@@ -367,6 +370,7 @@ impl Journal {
                         segment: self.segment,
                         offset: (frame_at + at) as u32,
                         bytes: bytes as u32,
+                        total: 0,
                     };
                     index.push(entry, location);
                 }

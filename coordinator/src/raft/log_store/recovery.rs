@@ -25,6 +25,16 @@ pub(super) struct Location {
     pub(super) segment: u64,
     pub(super) offset: u32,
     pub(super) bytes: u32,
+    /// Bytes of this entry and those before it. Only differences mean something.
+    pub(super) total: u64,
+}
+
+impl Location {
+    /// The same, as that of the entry behind `last`.
+    pub(super) fn behind(self, last: Option<&Self>) -> Self {
+        let total = last.map_or(0, |last| last.total) + u64::from(self.bytes);
+        Self { total, ..self }
+    }
 }
 
 /// One file.
@@ -187,6 +197,7 @@ impl Replay<'_> {
                     segment,
                     offset: u32::try_from(payload_at + begins).unwrap_or(u32::MAX),
                     bytes: value.len() as u32,
+                    total: 0,
                 };
                 self.record(kind, value, location).map_err(corrupt)?;
             }
@@ -218,11 +229,13 @@ impl Replay<'_> {
                     return Err(format!("entry {next} is missing, the next one is {index}"));
                 }
                 let value = (value.len() - framed.len()) as u32;
-                log.entries.push_back(Location {
+                let location = Location {
                     offset: location.offset + value,
                     bytes: framed.len() as u32,
                     ..location
-                });
+                };
+                let location = location.behind(log.entries.back());
+                log.entries.push_back(location);
                 log.ids.push_back(id);
                 let segment = log.segments.get_mut(&location.segment);
                 let segment = segment.ok_or("an entry without its file")?;

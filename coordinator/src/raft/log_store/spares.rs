@@ -13,8 +13,9 @@ use std::thread::{self, JoinHandle};
 /// The ending of a discarded segment's name.
 pub(super) const SPARE: &str = "spare";
 
-/// Discarded segments that wait to be used again; more are deleted.
-const DISCARDED_MAX: usize = 4;
+/// Discarded segments that wait to be used again; more are deleted. Those of two snapshots: what one purge gives back is
+/// enough until the next, so that in the long run no file is written full only to be written again.
+const DISCARDED_MAX: usize = 16;
 
 /// Written at once when a segment is made, and then synced: a larger piece would hold up the log's own syncs for longer.
 static ZEROS: [u8; 256 << 10] = [0; 256 << 10];

@@ -6,17 +6,15 @@
 //! program. If the voters are divided, nobody knows who is right, and all say so loudly.
 
 use std::collections::BTreeMap;
-use std::sync::Weak;
 use std::time::Duration;
 
-use flott_node::SharedClock;
 use flott_proto::ids::NodeId;
 use flott_proto::wire::{self, command::Decision};
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
 use super::super::error::RaftError;
 use super::super::node::Inner;
+use super::super::rounds::Rounds;
 use super::super::types::Proposal;
 use super::status::{Answer, MemberStatus};
 use crate::metrics;
@@ -37,20 +35,9 @@ const ATTEMPTS_MAX: u32 = 10;
 pub(super) type Digest = (u64, u128);
 
 /// Runs until the node ends, or turns out to be wrong.
-pub(in super::super) async fn run(
-    inner: Weak<Inner>,
-    clock: SharedClock,
-    ending: CancellationToken,
-) -> Result<(), RaftError> {
+pub(in super::super) async fn run(rounds: Rounds) -> Result<(), RaftError> {
     let mut comparison = Comparison::default();
-    loop {
-        tokio::select! { biased;
-            () = ending.cancelled() => return Ok(()),
-            () = clock.sleep(LOOK_EVERY) => {}
-        }
-        let Some(inner) = inner.upgrade() else {
-            return Ok(());
-        };
+    while let Some(inner) = rounds.next(LOOK_EVERY).await {
         let own = inner.published.digests();
         if let Some(&(newest, _)) = own.last()
             && comparison.is_due(newest)
@@ -61,6 +48,7 @@ pub(in super::super) async fn run(
             inner.check_state().await;
         }
     }
+    Ok(())
 }
 
 /// How far a digest has been compared.

@@ -5,31 +5,20 @@
 //! set stops the group. So whoever leads writes it.
 
 use std::collections::BTreeSet;
-use std::sync::Weak;
 use std::time::Duration;
 
-use flott_node::SharedClock;
 use openraft::ChangeMembers;
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::super::node::Inner;
+use super::super::rounds::Rounds;
 
 /// How often the leader looks whether something was left unfinished.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs until the node ends.
-pub(in super::super) async fn run(
-    inner: Weak<Inner>,
-    clock: SharedClock,
-    ending: CancellationToken,
-) {
-    loop {
-        tokio::select! { biased;
-            () = ending.cancelled() => return,
-            () = clock.sleep(LOOK_EVERY) => {}
-        }
-        let Some(inner) = inner.upgrade() else { return };
+pub(in super::super) async fn run(rounds: Rounds) {
+    while let Some(inner) = rounds.next(LOOK_EVERY).await {
         if inner.leadership.borrow().is_leader {
             inner.settle().await;
         }

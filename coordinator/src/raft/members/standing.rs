@@ -7,17 +7,15 @@
 //! A group without a leader is asked too, and answers that it is still a member. Where a member was, a member of another
 //! cluster may answer that its cluster goes on from this one, after a restore or a recovery: that is as final.
 
-use std::sync::Weak;
 use std::time::Duration;
 
-use flott_node::SharedClock;
 use flott_proto::ids::NodeId;
 use futures::future::join_all;
-use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::super::error::RaftError;
 use super::super::node::Inner;
+use super::super::rounds::Rounds;
 
 /// How often it is looked whether the leader is silent.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -38,19 +36,8 @@ enum Verdict {
 }
 
 /// Runs until the node ends, or has no group any more.
-pub(in super::super) async fn run(
-    inner: Weak<Inner>,
-    clock: SharedClock,
-    ending: CancellationToken,
-) -> Result<(), RaftError> {
-    loop {
-        tokio::select! { biased;
-            () = ending.cancelled() => return Ok(()),
-            () = clock.sleep(LOOK_EVERY) => {}
-        }
-        let Some(inner) = inner.upgrade() else {
-            return Ok(());
-        };
+pub(in super::super) async fn run(rounds: Rounds) -> Result<(), RaftError> {
+    while let Some(inner) = rounds.next(LOOK_EVERY).await {
         let verdict = match inner.knows_its_removal() {
             Some(removed_at) => Some(Verdict::Removed(removed_at)),
             None if inner.is_lonely() => inner.ask_for_verdict().await,
@@ -70,6 +57,7 @@ pub(in super::super) async fn run(
             return Err(reason);
         }
     }
+    Ok(())
 }
 
 impl Inner {

@@ -13,12 +13,12 @@ use std::sync::Arc;
 use flott_proto::ids::ClusterId;
 use flott_proto::wire;
 use openraft::storage::RaftLogStorage;
-use tokio::task;
 
 use super::super::directory::DataDirectory;
 use super::super::error::RaftError;
 use super::super::log_store::{LogOptions, LogStore};
 use super::super::snapshot::SnapshotStore;
+use super::super::state_machine::blocking;
 use super::super::takeover;
 use super::super::types::{Ballot, LogId, Membership, Peer, SnapshotMeta, StoredMembership};
 use crate::core::ClusterState;
@@ -97,7 +97,7 @@ async fn write_contents(next: &Path, founding: Founding) -> Result<(), RaftError
             ..LogOptions::default()
         };
         let (log, _, writer) = LogStore::open(directory, options)?;
-        Ok((log, writer))
+        Ok::<_, RaftError>((log, writer))
     })
     .await?;
     let failed = || RaftError::storage("write", next);
@@ -112,14 +112,6 @@ async fn write_contents(next: &Path, founding: Founding) -> Result<(), RaftError
         DataDirectory::forget_lock(&path).map_err(RaftError::storage("clean up", &path))
     })
     .await
-}
-
-/// Disk work, beside the runtime.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, RaftError> + Send + 'static,
-) -> Result<T, RaftError> {
-    let done = task::spawn_blocking(work).await;
-    done.map_err(|error| RaftError::Fatal(error.to_string()))?
 }
 
 /// Checks what a member's address looks like; the rest shows itself when others connect.
