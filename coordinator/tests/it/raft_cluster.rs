@@ -189,7 +189,7 @@ impl Cluster {
         n
     }
 
-    /// `size` members that form a cluster and have a leader.
+    /// `size` members that form a cluster, have a leader, and can be changed.
     pub(crate) async fn formed(size: usize, snapshot_entries: u64) -> Self {
         let cluster = Self::pristine(size, snapshot_entries).await;
         cluster
@@ -197,7 +197,13 @@ impl Cluster {
             .initialize(cluster.addresses.clone())
             .await
             .unwrap();
-        cluster.leader().await;
+        let leader = cluster.leader().await;
+        let settled = async || match cluster.raft(leader).pending_change() {
+            Some(_) => None,
+            None => Some(()),
+        };
+        let what = "the first membership to be committed";
+        cluster.wait_for(what, settled).await;
         cluster
     }
 
