@@ -8,6 +8,7 @@
 //! - [`keyed`]: values, maps and timers by key; [`BackendOptions`] bounds the memory.
 //! - [`snapshot`]: what to upload ([`snapshot::diff`], pure) and doing it.
 //! - [`restore`]: which tablet goes where ([`restore::plan`], pure) and doing it.
+//! - [`LocalFiles`]: what this machine has of checkpoints anyway, so that a restore here downloads little.
 //! - `rocks`: the only file that names RocksDB. `metrics`: the only one that names metrics.
 //!
 //! What must stay true: after a restore, exactly the entries that were there at the snapshot are there again, for
@@ -15,6 +16,7 @@
 
 mod error;
 pub mod keyed;
+mod local;
 mod metrics;
 pub mod restore;
 mod rocks;
@@ -22,5 +24,6 @@ pub mod snapshot;
 
 pub use error::Error;
 pub use keyed::{BackendOptions, KeyedBackend, Scan, StateBatch, StateId, StateKey, Timer};
-pub use restore::restore;
+pub use local::{LocalFiles, SubtaskFiles};
+pub use restore::{Source, restore};
 pub use snapshot::{LocalSnapshot, SnapshotUploader, Uploaded};

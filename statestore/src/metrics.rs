@@ -9,6 +9,12 @@ pub(crate) fn uploaded(files: usize, bytes: u64, reused_files: usize) {
     counter!("flott_state_reused_files_total").increment(reused_files as u64);
 }
 
+/// A file that a restore needs was on this machine.
+pub(crate) fn found_locally(bytes: u64) {
+    counter!("flott_state_local_files_total").increment(1);
+    counter!("flott_state_local_bytes_total").increment(bytes);
+}
+
 /// A file has come down from object storage.
 pub(crate) fn downloaded(bytes: u64) {
     counter!("flott_state_downloaded_files_total").increment(1);

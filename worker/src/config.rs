@@ -35,6 +35,8 @@ pub struct TaskManagerConfig {
     /// Until a leader says otherwise.
     pub heartbeat_interval: Duration,
     pub heartbeat_timeout: Duration,
+    /// Keep files of checkpoints here, for restores.
+    pub local_recovery: bool,
     /// How long a deployment waits for slots that tasks of other jobs hold.
     pub slot_request_timeout: Duration,
     pub shutdown_timeout: Duration,
@@ -100,6 +102,9 @@ impl TaskManagerConfig {
                 .map_err(invalid)?,
             heartbeat_timeout: configuration
                 .get(&options::HEARTBEAT_TIMEOUT)
+                .map_err(invalid)?,
+            local_recovery: configuration
+                .get(&options::LOCAL_RECOVERY)
                 .map_err(invalid)?,
             slot_request_timeout: configuration
                 .get(&options::SLOT_REQUEST_TIMEOUT)

@@ -7,6 +7,7 @@
 mod attempts;
 mod deployment;
 mod local_dirs;
+mod local_state;
 mod tasks;
 
 use std::collections::BTreeMap;
@@ -37,6 +38,7 @@ use crate::{Error, metrics};
 use attempts::Attempts;
 use deployment::Deployment;
 use local_dirs::LocalDirs;
+use local_state::LocalState;
 
 /// Events of tasks that the loop has not taken; a task that would exceed it waits for a moment.
 const TASK_EVENTS_MAX: usize = 1024;
@@ -123,6 +125,7 @@ pub async fn run_with(
         events: task_sender,
         exchange,
         dirs,
+        local_state: LocalState::default(),
         http_address: http.to_string(),
         attached,
         config,
@@ -177,6 +180,7 @@ struct TaskManager {
     events: mpsc::Sender<(TaskId, TaskEvent)>,
     exchange: Arc<Exchange>,
     dirs: LocalDirs,
+    local_state: LocalState,
     http_address: String,
     attached: Arc<AtomicBool>,
     tasks: Tasks,
@@ -352,6 +356,7 @@ impl TaskManager {
     fn on_tick(&mut self) {
         self.count_progress();
         self.give_up_waiting();
+        self.give_up_local_state();
         match self.core.on_tick(self.clock.monotonic()) {
             Tick::Nothing => (),
             Tick::Beat => {

@@ -62,6 +62,8 @@ options! {
     TMP_DIRS: PathBuf = "io.tmp.dirs", "./flott-data/taskmanager", also ["taskmanager.tmp.dirs"];
     /// Memory for keyed state in one TaskManager, shared by its slots.
     MANAGED_MEMORY: MemorySize = "taskmanager.memory.managed.size", "256mb", also ["taskmanager.memory.size"];
+    /// Keep the files of a job's newest checkpoints on the TaskManager's disk too, so that a restart downloads only what others had.
+    LOCAL_RECOVERY: bool = "execution.state-recovery.from-local", "true", also ["state.backend.local-recovery"];
     /// Port for /livez, /readyz, /leaderz and /metrics in every process; 0 is any free one (the log names it).
     REST_PORT: u16 = "rest.port", "0", also ["rest.bind-port", "web.port", "jobmanager.web.port"];
     /// Address on which that port listens.

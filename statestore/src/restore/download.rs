@@ -6,6 +6,7 @@ use flott_node::storage::{self, ObjectStorage};
 use flott_proto::state_handle::StateFile;
 use futures::{StreamExt, TryStreamExt, stream};
 
+use super::Source;
 use super::plan::Tablet;
 use crate::error::Error;
 use crate::metrics;
@@ -16,21 +17,27 @@ use crate::snapshot::file_checksum;
 const DOWNLOADS_IN_FLIGHT_MAX: usize = 8;
 
 /// Makes `dir`, which is empty, a database that can be opened.
-pub(super) async fn download(
-    storage: &ObjectStorage,
-    tablet: &Tablet,
-    dir: &Path,
-) -> Result<(), Error> {
+pub(super) async fn download(source: &Source, tablet: &Tablet, dir: &Path) -> Result<(), Error> {
     let files: Vec<_> = tablet
         .files
         .values()
-        .map(|file| download_file(storage, file, dir))
+        .map(|file| fetch(source, file, dir))
         .collect();
     stream::iter(files)
         .buffer_unordered(DOWNLOADS_IN_FLIGHT_MAX)
         .try_collect::<()>()
         .await?;
     point_to_manifest(dir, &tablet.manifest)
+}
+
+async fn fetch(source: &Source, file: &StateFile, dir: &Path) -> Result<(), Error> {
+    if let Some(local) = &source.local
+        && local.fetch(file, &dir.join(&file.local_name)).await
+    {
+        metrics::found_locally(file.size);
+        return Ok(());
+    }
+    download_file(&source.storage, file, dir).await
 }
 
 async fn download_file(storage: &ObjectStorage, file: &StateFile, dir: &Path) -> Result<(), Error> {

@@ -22,16 +22,35 @@ use self::plan::{RestorePlan, plan};
 use crate::error::Error;
 use crate::keyed::registry::Registry;
 use crate::keyed::{self, BackendOptions, KeyedBackend};
+use crate::local::LocalFiles;
 use crate::rocks::Database;
+
+/// Where the files of a state come from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The root that their paths are relative to.
+    pub storage: ObjectStorage,
+    /// Of the same root: what is here already.
+    pub local: Option<LocalFiles>,
+}
+
+impl From<ObjectStorage> for Source {
+    fn from(storage: ObjectStorage) -> Self {
+        Self {
+            storage,
+            local: None,
+        }
+    }
+}
 
 /// Makes the backend of `key_groups` from what subtasks once saved: one state if the parallelism is unchanged, several
 /// otherwise (those whose ranges touch this one are enough). Without files in any of them the backend starts empty.
 ///
-/// `storage` is the root that the files' paths are relative to. `dir` is as for [`KeyedBackend::create`]; after an error
+/// `dir` is as for [`KeyedBackend::create`]; after an error
 /// it may hold a part of the state, and the caller removes it.
 pub async fn restore(
     dir: &Path,
-    storage: &ObjectStorage,
+    source: &Source,
     states: &[SubtaskState],
     max_parallelism: u32,
     key_groups: KeyGroupRange,
@@ -45,7 +64,7 @@ pub async fn restore(
         RestorePlan::OpenAsIs(tablet) => {
             keyed::prepare(dir)?;
             let database_dir = keyed::database_dir(dir);
-            download::download(storage, &tablet, &database_dir).await?;
+            download::download(source, &tablet, &database_dir).await?;
             let dir = dir.to_owned();
             blocking(move || {
                 let database = Database::open(&database_dir, options.memory_bytes)?;
@@ -55,7 +74,7 @@ pub async fn restore(
             .await
         }
         RestorePlan::Rebuild(parts) => {
-            rebuild::rebuild(dir, storage, parts, max_parallelism, key_groups, options).await
+            rebuild::rebuild(dir, source, parts, max_parallelism, key_groups, options).await
         }
     }
 }

@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use flott_node::storage::ObjectStorage;
 use flott_proto::key_group::KeyGroupRange;
 
 use super::plan::Tablet;
-use super::{blocking, download};
+use super::{Source, blocking, download};
 use crate::error::Error;
 use crate::keyed::registry::Registry;
 use crate::keyed::{self, BackendOptions, KeyedBackend, codec};
@@ -36,7 +35,7 @@ impl Drop for GivenUp {
 /// of them beside the new state.
 pub(super) async fn rebuild(
     dir: &Path,
-    storage: &ObjectStorage,
+    source: &Source,
     parts: Vec<(Tablet, KeyGroupRange)>,
     max_parallelism: u32,
     key_groups: KeyGroupRange,
@@ -54,7 +53,7 @@ pub(super) async fn rebuild(
     for (number, (tablet, take)) in parts.iter().enumerate() {
         let from = dir.join(format!("tablet-{number}"));
         fs::create_dir(&from).map_err(Error::local(&from))?;
-        download::download(storage, tablet, &from).await?;
+        download::download(source, tablet, &from).await?;
         let (take, flag) = (*take, Arc::clone(&given_up.0));
         new = blocking(move || {
             let (database, mut registry) = new;

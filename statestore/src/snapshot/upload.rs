@@ -22,6 +22,7 @@ use super::LocalSnapshot;
 use super::bases::Bases;
 use super::diff::{Diff, FilesByName, diff};
 use crate::error::Error;
+use crate::local::SubtaskFiles;
 use crate::metrics;
 use crate::rocks::is_immutable;
 
@@ -52,6 +53,8 @@ pub struct SnapshotUploader {
     /// The number of the next object.
     sequence: AtomicU64,
     bases: Mutex<Bases>,
+    /// Keeps what was uploaded on this machine.
+    local: Option<SubtaskFiles>,
 }
 
 impl SnapshotUploader {
@@ -69,6 +72,15 @@ impl SnapshotUploader {
             key_groups,
             sequence: AtomicU64::new(0),
             bases,
+            local: None,
+        }
+    }
+
+    /// The same, keeping on this machine what the newest checkpoints consist of.
+    pub fn keeping(self, local: SubtaskFiles) -> Self {
+        Self {
+            local: Some(local),
+            ..self
         }
     }
 
@@ -96,7 +108,7 @@ impl SnapshotUploader {
     /// After an error the checkpoint has to be declined; what did get up is reused by the next.
     pub async fn upload(
         &self,
-        snapshot: LocalSnapshot,
+        mut snapshot: LocalSnapshot,
         base: CheckpointId,
         self_contained: bool,
     ) -> Result<Uploaded, Error> {
@@ -157,6 +169,10 @@ impl SnapshotUploader {
                 sizes.len(),
                 "a snapshot's files are all accounted for"
             );
+            if let Some(local) = self.local.clone() {
+                let files: Vec<StateFile> = files.values().cloned().collect();
+                snapshot = keep(local, snapshot, files).await?;
+            }
             self.bases().on_pending(snapshot.checkpoint(), files);
         }
         Ok(Uploaded {
@@ -170,11 +186,17 @@ impl SnapshotUploader {
     /// The checkpoint has completed: it serves as a base, those before it do not any more.
     pub fn completed(&self, checkpoint: CheckpointId) {
         self.bases().on_completed(checkpoint);
+        if let Some(local) = &self.local {
+            local.completed(checkpoint);
+        }
     }
 
     /// The checkpoint will never complete: it is no base. Its files may be used again.
     pub fn aborted(&self, checkpoint: CheckpointId) {
         self.bases().on_aborted(checkpoint);
+        if let Some(local) = &self.local {
+            local.aborted(checkpoint);
+        }
     }
 
     fn bases(&self) -> MutexGuard<'_, Bases> {
@@ -213,6 +235,22 @@ impl SnapshotUploader {
             key_groups,
         })
     }
+}
+
+/// Keeps the files of a snapshot on this machine, beside the runtime.
+async fn keep(
+    local: SubtaskFiles,
+    snapshot: LocalSnapshot,
+    files: Vec<StateFile>,
+) -> Result<LocalSnapshot, Error> {
+    let keeping = tokio::task::spawn_blocking(move || {
+        local.keep(snapshot.checkpoint(), snapshot.dir(), &files);
+        snapshot
+    });
+    keeping.await.map_err(|panic| Error::Backend {
+        action: "keep a snapshot's files",
+        source: Box::new(panic),
+    })
 }
 
 /// The CRC-32C and the size of a local file.

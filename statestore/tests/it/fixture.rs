@@ -171,5 +171,13 @@ pub(crate) async fn restore(
     states: &[SubtaskState],
     range: KeyGroupRange,
 ) -> Result<KeyedBackend, Error> {
-    flott_statestore::restore(dir, storage, states, MAX_PARALLELISM, range, OPTIONS).await
+    flott_statestore::restore(
+        dir,
+        &storage.clone().into(),
+        states,
+        MAX_PARALLELISM,
+        range,
+        OPTIONS,
+    )
+    .await
 }

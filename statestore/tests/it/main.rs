@@ -5,6 +5,7 @@
 mod damage;
 mod fixture;
 mod incremental;
+mod local_recovery;
 mod model;
 mod rescale;
 mod timers;

@@ -136,7 +136,8 @@ async fn another_max_parallelism_is_refused_as_long_as_it_can_lose_keys() {
     {
         let dir = local.path().join(format!("other-{number}"));
         let states = std::slice::from_ref(&state);
-        let refused = restore(&dir, &storage, states, MAX_PARALLELISM * 2, range, OPTIONS).await;
+        let source = storage.clone().into();
+        let refused = restore(&dir, &source, states, MAX_PARALLELISM * 2, range, OPTIONS).await;
         assert!(
             matches!(
                 refused,

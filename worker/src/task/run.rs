@@ -15,7 +15,7 @@ use flott_proto::job_graph::{JobGraph, Vertex};
 use flott_proto::key_group::KeyGroupRange;
 use flott_proto::state_handle::SubtaskState;
 use flott_proto::wire::{CheckpointAck, TaskState};
-use flott_statestore::{BackendOptions, KeyedBackend, SnapshotUploader};
+use flott_statestore::{BackendOptions, KeyedBackend, LocalFiles, SnapshotUploader, Source};
 use tokio::sync::mpsc;
 use tracing::{error, info};
 
@@ -102,6 +102,8 @@ pub(crate) struct StatePlan {
     /// Of `restore`; empty: `storage_root`.
     pub restore_root: String,
     pub writer: String,
+    /// Files of the job's newest checkpoints that are here, below `storage_root`.
+    pub local: Option<LocalFiles>,
     /// The task's own, for working state.
     pub dir: PathBuf,
     pub options: BackendOptions,
@@ -235,13 +237,16 @@ fn open_state(
         .any(|subtask| !subtask.files.is_empty());
     let backend = if restores {
         let source = match (&own, state.restore_root.as_str()) {
-            (Some(own), "") => own.clone(),
+            (Some(own), "") => Source {
+                storage: own.clone(),
+                local: state.local.clone(),
+            },
             (None, "") => {
                 return Err(Error::Configuration(
                     "state is to be restored, but execution.checkpointing.dir is not set".into(),
                 ));
             }
-            (_, root) => open(root)?,
+            (_, root) => open(root)?.into(),
         };
         let start = spec.clock.monotonic();
         let restored = spec.runtime.block_on(async {
@@ -260,8 +265,13 @@ fn open_state(
     } else {
         KeyedBackend::create(&state.dir, max_parallelism, key_groups, state.options)?
     };
-    let uploader =
-        own.map(|storage| SnapshotUploader::new(storage, state.writer.clone(), key_groups));
+    let uploader = own.map(|storage| {
+        let uploader = SnapshotUploader::new(storage, state.writer.clone(), key_groups);
+        match &state.local {
+            Some(local) => uploader.keeping(local.of_subtask(spec.task.subtask.to_string())),
+            None => uploader,
+        }
+    });
     if let (Some(uploader), true, [only]) = (
         &uploader,
         state.is_base && state.restore_root.is_empty(),

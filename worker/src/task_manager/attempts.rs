@@ -216,6 +216,13 @@ impl<D> Attempts<D> {
         jobs.iter().flat_map(cancel).collect()
     }
 
+    /// Jobs of which something runs or waits.
+    pub(crate) fn jobs_with_tasks(&self) -> impl Iterator<Item = &JobId> {
+        let present = |job: &Job<D>| !job.live.is_empty() || job.waiting.is_some();
+        let jobs = self.jobs.iter().filter(move |(_, job)| present(job));
+        jobs.map(|(id, _)| id)
+    }
+
     /// Tasks that wait to be started.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = TaskId> {
         self.jobs.iter().flat_map(|(id, job)| {

@@ -9,7 +9,7 @@ use flott_proto::ids::{CheckpointId, LeaderEpoch, SubtaskId};
 use flott_proto::job_graph::JobGraph;
 use flott_proto::state_handle::SubtaskState;
 use flott_proto::wire::{DeployTasks, TaskDeployment};
-use flott_statestore::BackendOptions;
+use flott_statestore::{BackendOptions, LocalFiles};
 
 use crate::Error;
 use crate::network::attempt::AttemptId;
@@ -80,12 +80,14 @@ impl Deployment {
         self.tasks.keys().cloned().collect()
     }
 
-    /// Where a task's state comes from and goes to. `slot_memory_bytes` is shared by the keyed tasks in a slot.
+    /// Where a task's state comes from and goes to. `slot_memory_bytes` is shared by the keyed tasks in a slot; `local` is
+    /// what is kept here of the job's state.
     pub(crate) fn state_plan(
         &self,
         subtask: &SubtaskId,
         dirs: &LocalDirs,
         slot_memory_bytes: u64,
+        local: Option<&LocalFiles>,
     ) -> Result<StatePlan, Error> {
         let deployment = &self.tasks[subtask];
         let keyed = self
@@ -106,6 +108,7 @@ impl Deployment {
             storage_root: self.checkpoint_dir.clone(),
             restore_root: deployment.restore_root.clone(),
             writer: deployment.writer.clone(),
+            local: local.cloned(),
             dir: dirs.task(&self.id.job, self.id.attempt, subtask),
             options: BackendOptions {
                 memory_bytes: slot_memory_bytes / keyed.max(1) as u64,

@@ -3,6 +3,7 @@
 //! ```text
 //! <io.tmp.dirs>/<task manager id>/.flott-taskmanager      locked as long as the process lives
 //! <io.tmp.dirs>/<task manager id>/<job>/<attempt>/<vertex>-<subtask>/
+//! <io.tmp.dirs>/<task manager id>/<job>/kept/             files of its newest checkpoints
 //! ```
 //!
 //! A directory with that file whose lock is free was left behind by a process that is gone: it is removed at the start
@@ -52,6 +53,11 @@ impl LocalDirs {
     /// Everything of one attempt.
     pub(crate) fn attempt(&self, job: &JobId, attempt: AttemptNumber) -> PathBuf {
         self.root.join(job.as_str()).join(attempt.to_string())
+    }
+
+    /// What is kept of a job's checkpoints from one attempt to the next.
+    pub(crate) fn kept(&self, job: &JobId) -> PathBuf {
+        self.root.join(job.as_str()).join("kept")
     }
 
     /// The working state of one task.

@@ -1,6 +1,7 @@
 //! What the leader orders for attempts, carried out, and what tasks report, passed on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use flott_node::{OnFailure, SharedClock};
@@ -145,11 +146,17 @@ impl TaskManager {
     fn start(&mut self, deployment: Deployment) -> Result<(), Error> {
         let (job, attempt) = (deployment.id.job.clone(), deployment.id.attempt);
         let slot_memory_bytes = self.config.managed_memory_bytes / u64::from(self.config.slots);
+        let local = if self.config.local_recovery {
+            let now = self.clock.monotonic();
+            Some(self.local_state.of(&job, &self.dirs, now)?)
+        } else {
+            None
+        };
         let mut plans = BTreeMap::new();
         for subtask in deployment.tasks.keys() {
             plans.insert(
                 subtask.clone(),
-                deployment.state_plan(subtask, &self.dirs, slot_memory_bytes)?,
+                deployment.state_plan(subtask, &self.dirs, slot_memory_bytes, local.as_ref())?,
             );
         }
         let mailboxes = plans
@@ -242,13 +249,29 @@ impl TaskManager {
         self.report_end(task, &handle.status, &handle.progress);
         if self.attempts.on_ended(task) {
             self.close_network(&task.job, task.attempt);
-            let dir = self.dirs.attempt(&task.job, task.attempt);
-            self.tasks.spawn("clean-up", OnFailure::Log, async move {
-                tokio::task::spawn_blocking(move || local_dirs::remove(&dir)).await
-            });
+            self.remove_beside(self.dirs.attempt(&task.job, task.attempt));
             self.start_what_can();
         }
         self.leave_if_empty();
+    }
+
+    /// Deletes what is kept of jobs that do not run here any more.
+    pub(super) fn give_up_local_state(&mut self) {
+        let jobs: BTreeSet<JobId> = self.attempts.jobs_with_tasks().cloned().collect();
+        let now = self.clock.monotonic();
+        let unused = self
+            .local_state
+            .give_up(&self.dirs, |job| jobs.contains(job), now);
+        for dir in unused {
+            self.remove_beside(dir);
+        }
+    }
+
+    /// Removes a directory where nothing waits for it.
+    fn remove_beside(&self, dir: PathBuf) {
+        self.tasks.spawn("clean-up", OnFailure::Log, async move {
+            tokio::task::spawn_blocking(move || local_dirs::remove(&dir)).await
+        });
     }
 
     fn close_network(&mut self, job: &JobId, attempt: AttemptNumber) {

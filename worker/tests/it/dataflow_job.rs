@@ -135,7 +135,7 @@ impl Job<'_> {
         let groups = KeyGroupRange::of_subtask(subtask, MAX_PARALLELISM, windows);
         let backend = self.runtime.block_on(flott_statestore::restore(
             &work,
-            &self.storage,
+            &self.storage.clone().into(),
             &restored,
             MAX_PARALLELISM,
             groups,

@@ -361,6 +361,7 @@ impl Cluster {
             managed_memory_bytes: 64 << 20,
             heartbeat_interval: Duration::from_millis(100),
             heartbeat_timeout: PATIENCE,
+            local_recovery: true,
             slot_request_timeout: Duration::from_millis(200),
             shutdown_timeout: Duration::from_secs(10),
         };
