@@ -258,6 +258,32 @@ fn a_job_runs_across_task_managers_and_every_row_counts_once() {
 }
 
 #[test]
+fn an_attempt_that_runs_where_the_one_before_did_needs_nothing_of_object_storage() {
+    let mut cluster = Cluster::start(2, 1);
+    let expected = input(&cluster);
+    let leader = cluster.elect(0, 5);
+    let slow = graph(&cluster, 300);
+    deployed(&mut cluster, &leader, &slow);
+    for id in 1..=2 {
+        checkpoint(
+            &mut cluster,
+            &leader,
+            1,
+            id,
+            id - 1,
+            CheckpointKind::Checkpoint,
+        );
+        complete(&mut cluster, &leader, 1, id);
+    }
+    std::fs::remove_dir_all(cluster.path("checkpoints")).unwrap();
+    let fast = graph(&cluster, 0);
+    cluster.deploy(&leader, &fast, 2, Some(2));
+    run_to_the_end(&mut cluster, &leader, 2, 3, 2);
+    check_output(&cluster, &expected);
+    cluster.stop();
+}
+
+#[test]
 fn a_job_whose_slots_another_holds_fails_and_the_other_goes_on() {
     let mut cluster = Cluster::start(2, 1);
     let expected = input(&cluster);
