@@ -4,6 +4,7 @@
 #   make demo-seeds   ten demo runs with different kill moments (SEEDS=3-5 for others)
 #   make test         every check and test
 #   make bench        what a checkpoint costs as the state grows (3 minutes)
+#   make bench-state    keyed state: checkpoints and restores against its size, access (10 minutes, 15 GB of disk)
 #   make bench-metadata  the key-value space beside etcd and ZooKeeper, on this machine (12 minutes)
 #   make chaos-linearizability   100 histories under kills, pauses and partitions, all checked (HISTORIES=10 for fewer)
 #   make chaos-failover          how long the loss of a leader is felt: 50 kills, 20 hand-overs, 20 pauses
@@ -15,7 +16,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := demo
-.PHONY: demo demo-seeds test bench bench-metadata check fix setup build-demo build-chaos \
+.PHONY: demo demo-seeds test bench bench-state bench-metadata check fix setup build-demo build-chaos \
   chaos-linearizability chaos-failover chaos-power-loss chaos-many-jobs
 
 # rustup puts cargo where a shell that was open before does not look.
@@ -51,6 +52,9 @@ demo-seeds: build-demo
 
 bench: build-demo
 	@deploy/bench/checkpoint-cost.sh $(TARGET)/release/flott
+
+bench-state: setup
+	@$(CARGO) bench -p flott-statestore --bench state -- --directory $(TARGET) $(ARGS)
 
 bench-metadata: setup
 	@$(CARGO) build --release -p flott-cli -p flott-chaos-tests --bins

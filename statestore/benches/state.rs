@@ -1,0 +1,466 @@
+//! What keyed state costs: checkpoints against the size of the state, restores, and access against plain RocksDB.
+//!
+//! `make bench-state` runs it. Two tasks on threads of their own, as a job at parallelism 2 has them; object storage is a
+//! directory beside them, so "remote" means: copied and checked, on the same disk.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a program that measures, and prints what it found"
+)]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flott_node::storage::ObjectStorage;
+use flott_proto::ids::{CheckpointId, SubtaskId};
+use flott_proto::key_group::{KeyGroup, KeyGroupRange};
+use flott_proto::state_handle::{StateFile, SubtaskDelta, SubtaskState};
+use flott_statestore::{
+    BackendOptions, KeyedBackend, LocalFiles, SnapshotUploader, Source, StateBatch, StateId,
+    StateKey, Uploaded, restore,
+};
+use tokio::runtime::{Handle, Runtime};
+use tokio::task::JoinHandle;
+
+const MAX_PARALLELISM: u32 = 128;
+const TASKS: u32 = 2;
+const VALUE_BYTES: usize = 200;
+/// Keys of one write or read.
+const BATCH: usize = 512;
+const OPTIONS: BackendOptions = BackendOptions {
+    memory_bytes: 128 << 20,
+};
+
+/// What is measured; see `--help`.
+struct Plan {
+    sizes_mb: Vec<u64>,
+    /// Changed between two checkpoints, in all tasks.
+    change_mb: u64,
+    checkpoints: u64,
+    /// Before those that count: until the loaded state has come to its steady shape.
+    warmup: u64,
+    interval: Duration,
+    directory: Option<PathBuf>,
+}
+
+impl Plan {
+    fn from_arguments() -> Self {
+        let mut plan = Self {
+            sizes_mb: vec![100, 1000, 4000],
+            change_mb: 10,
+            checkpoints: 20,
+            warmup: 10,
+            interval: Duration::from_secs(2),
+            directory: None,
+        };
+        let mut arguments = std::env::args().skip(1);
+        while let Some(name) = arguments.next() {
+            let mut value = || arguments.next().unwrap_or_else(|| usage(&name));
+            match name.as_str() {
+                "--sizes-mb" => plan.sizes_mb = value().split(',').map(number).collect(),
+                "--change-mb" => plan.change_mb = number(&value()),
+                "--checkpoints" => plan.checkpoints = number(&value()),
+                "--warmup" => plan.warmup = number(&value()),
+                "--interval-ms" => plan.interval = Duration::from_millis(number(&value())),
+                "--directory" => plan.directory = Some(value().into()),
+                // What cargo adds.
+                "--bench" => {}
+                other => usage(other),
+            }
+        }
+        plan
+    }
+}
+
+fn number(text: &str) -> u64 {
+    text.parse().unwrap_or_else(|_| usage(text))
+}
+
+fn usage(wrong: &str) -> ! {
+    println!(
+        "state: {wrong:?} is not understood\n  --sizes-mb 100,1000,4000  --change-mb 10  --checkpoints 20  --warmup 10  \
+         --interval-ms 2000  --directory DIR"
+    );
+    std::process::exit(2)
+}
+
+/// The same pseudorandom numbers in every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            chunk.copy_from_slice(&self.next().to_le_bytes()[..chunk.len()]);
+        }
+    }
+}
+
+fn range(task: u32, parallelism: u32) -> KeyGroupRange {
+    KeyGroupRange::of_subtask(task, MAX_PARALLELISM, parallelism)
+}
+
+/// Key number `number` of a task: whatever its bytes say, it lies in one of the task's key groups.
+fn group(range: KeyGroupRange, number: u64) -> KeyGroup {
+    let groups: u64 = u64::from(range.last - range.first) + 1;
+    range.groups().nth((number % groups) as usize).unwrap()
+}
+
+struct Task {
+    backend: KeyedBackend,
+    state: StateId,
+    uploader: Arc<SnapshotUploader>,
+    keys: u64,
+    random: Random,
+    saved: SubtaskState,
+    last: CheckpointId,
+}
+
+/// What one checkpoint of one task cost.
+struct Cost {
+    pause: Duration,
+    upload: Duration,
+    uploaded_bytes: u64,
+}
+
+impl Task {
+    fn new(dir: &Path, storage: &ObjectStorage, local: &LocalFiles, task: u32, keys: u64) -> Self {
+        let range = range(task, TASKS);
+        let dir = dir.join(format!("task-{task}"));
+        let mut backend = KeyedBackend::create(&dir, MAX_PARALLELISM, range, OPTIONS).unwrap();
+        let state = backend.state("op", "value").unwrap();
+        let uploader = SnapshotUploader::new(storage.clone(), format!("w-{task}"), range);
+        Self {
+            backend,
+            state,
+            uploader: Arc::new(uploader.keeping(local.of_subtask(format!("op-{task}")))),
+            keys,
+            random: Random(u64::from(task) + 88_172_645_463_325_252),
+            saved: SubtaskState::default(),
+            last: CheckpointId::NONE,
+        }
+    }
+
+    fn put(&mut self, numbers: &[u64]) {
+        let (mut batch, mut value) = (StateBatch::new(), [0; VALUE_BYTES]);
+        for number in numbers {
+            self.random.fill(&mut value);
+            let key = StateKey {
+                group: group(self.backend.key_groups(), *number),
+                key: &number.to_be_bytes(),
+                namespace: b"",
+            };
+            batch.put(self.state, key, &value);
+        }
+        self.backend.write(batch).unwrap();
+    }
+
+    fn load(&mut self) {
+        let all: Vec<u64> = (0..self.keys).collect();
+        all.chunks(BATCH).for_each(|numbers| self.put(numbers));
+    }
+
+    /// Changes `count` keys, all over the state.
+    fn change(&mut self, count: u64) {
+        let mut left = count as usize;
+        while left > 0 {
+            let numbers: Vec<u64> = (0..left.min(BATCH))
+                .map(|_| self.random.next() % self.keys)
+                .collect();
+            self.put(&numbers);
+            left -= numbers.len();
+        }
+    }
+
+    /// The part for which the task stands still; the rest goes on beside it.
+    fn begin(&mut self, id: u64, runtime: &Handle) -> Pending {
+        let (id, begun) = (CheckpointId(id), Instant::now());
+        let snapshot = self.backend.snapshot(id).unwrap();
+        let (pause, uploader, base) = (begun.elapsed(), Arc::clone(&self.uploader), self.last);
+        let upload = runtime.spawn(async move {
+            let uploaded = uploader.upload(snapshot, base, false).await.unwrap();
+            (uploaded, begun.elapsed() - pause)
+        });
+        Pending { id, pause, upload }
+    }
+
+    fn complete(&mut self, pending: Pending, runtime: &Handle) -> Cost {
+        let (uploaded, upload) = runtime.block_on(pending.upload).unwrap();
+        let base = match uploaded.base_used == self.last {
+            true => std::mem::take(&mut self.saved),
+            false => SubtaskState::default(),
+        };
+        let uploaded_bytes = uploaded.uploaded_bytes;
+        let delta = SubtaskDelta {
+            subtask: SubtaskId {
+                vertex: "op".parse().unwrap(),
+                subtask: 0,
+            },
+            operators: Default::default(),
+            added: uploaded.added,
+            dropped: uploaded.dropped,
+            uploaded_bytes,
+        };
+        self.saved = delta.apply_to(&base).unwrap();
+        self.last = pending.id;
+        self.uploader.completed(pending.id);
+        Cost {
+            pause: pending.pause,
+            upload,
+            uploaded_bytes,
+        }
+    }
+
+    fn checkpoint(&mut self, id: u64, runtime: &Handle) -> Cost {
+        let pending = self.begin(id, runtime);
+        self.complete(pending, runtime)
+    }
+
+    /// Writes for some seconds as fast as it goes, with a checkpoint each second from `first` on, if there are to be any.
+    /// Keys a second.
+    fn writes(&mut self, seconds: u64, first: Option<u64>, runtime: &Handle) -> f64 {
+        let (begun, mut written, mut next) = (Instant::now(), 0, 1);
+        let mut pending: Option<Pending> = None;
+        while begun.elapsed().as_secs() < seconds {
+            self.change(BATCH as u64);
+            written += BATCH as u64;
+            if let Some(done) = pending.take_if(|pending| pending.upload.is_finished()) {
+                self.complete(done, runtime);
+            }
+            if let Some(first) = first
+                && begun.elapsed().as_secs() >= next
+                && pending.is_none()
+            {
+                pending = Some(self.begin(first + next, runtime));
+                next = begun.elapsed().as_secs() + 1;
+            }
+        }
+        if let Some(pending) = pending {
+            self.complete(pending, runtime);
+        }
+        written as f64 / begun.elapsed().as_secs_f64()
+    }
+}
+
+/// A checkpoint whose upload goes on.
+struct Pending {
+    id: CheckpointId,
+    pause: Duration,
+    upload: JoinHandle<(Uploaded, Duration)>,
+}
+
+/// `work` on each task, each on a thread of its own.
+fn on_all<T: Send>(tasks: &mut [Task], work: impl Fn(&mut Task) -> T + Sync) -> Vec<T> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = tasks
+            .iter_mut()
+            .map(|task| scope.spawn(|| work(task)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    })
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn quantile(sorted: &[f64], q: f64) -> f64 {
+    let at = ((sorted.len() - 1) as f64 * q).round() as usize;
+    sorted[at]
+}
+
+fn sorted(mut values: Vec<f64>) -> Vec<f64> {
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+fn main() {
+    let plan = Plan::from_arguments();
+    let runtime = Runtime::new().unwrap();
+    let place = match &plan.directory {
+        Some(directory) => tempfile::tempdir_in(directory).unwrap(),
+        None => tempfile::tempdir().unwrap(),
+    };
+    println!(
+        "{TASKS} tasks, values of {VALUE_BYTES} B, {} MB changed between checkpoints, {} checkpoints, {:?} apart\n",
+        plan.change_mb, plan.checkpoints, plan.interval
+    );
+    println!(
+        "| state MB | loaded keys/s | upload ms p50 / max | uploaded MB mean (times the change) | pause ms p50 / p99 | \
+         restore ms local / remote | 2 to 3 tasks, ms | writes with 1 s checkpoints / without |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    for size_mb in &plan.sizes_mb {
+        let dir = place.path().join(size_mb.to_string());
+        size(&plan, *size_mb, &dir, runtime.handle());
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+    access(&place.path().join("access"), runtime.handle());
+}
+
+/// One line of the table.
+fn size(plan: &Plan, size_mb: u64, dir: &Path, runtime: &Handle) {
+    std::fs::create_dir(dir).unwrap();
+    let storage = ObjectStorage::open(dir.join("storage").to_str().unwrap()).unwrap();
+    let local = LocalFiles::create(&dir.join("kept")).unwrap();
+    let keys = size_mb * 1_000_000 / VALUE_BYTES as u64 / u64::from(TASKS);
+    let mut tasks: Vec<Task> = (0..TASKS)
+        .map(|task| Task::new(dir, &storage, &local, task, keys))
+        .collect();
+    let begun = Instant::now();
+    on_all(&mut tasks, Task::load);
+    let loaded = (keys * u64::from(TASKS)) as f64 / begun.elapsed().as_secs_f64();
+    let checkpoint =
+        |tasks: &mut [Task], id: u64| on_all(tasks, |task| task.checkpoint(id, runtime));
+    checkpoint(&mut tasks, 1);
+
+    let changes = plan.change_mb * 1_000_000 / VALUE_BYTES as u64 / u64::from(TASKS);
+    let (mut uploads, mut pauses, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for round in 0..plan.warmup + plan.checkpoints {
+        let begun = Instant::now();
+        // In ten steps, as changes come in.
+        for step in 1..=10u32 {
+            on_all(&mut tasks, |task| task.change(changes / 10));
+            std::thread::sleep((plan.interval * step / 10).saturating_sub(begun.elapsed()));
+        }
+        let costs = checkpoint(&mut tasks, 2 + round);
+        if round >= plan.warmup {
+            let slowest = costs.iter().map(|cost| milliseconds(cost.upload));
+            uploads.push(slowest.fold(0.0, f64::max));
+            pauses.extend(costs.iter().map(|cost| milliseconds(cost.pause)));
+            bytes += costs.iter().map(|cost| cost.uploaded_bytes).sum::<u64>();
+        }
+    }
+    let (uploads, pauses) = (sorted(uploads), sorted(pauses));
+    let mean_mb = bytes as f64 / plan.checkpoints as f64 / 1e6;
+    let states: Vec<SubtaskState> = tasks.iter().map(|task| task.saved.clone()).collect();
+    let restored = |name: &str, parallelism: u32, local: Option<&LocalFiles>| {
+        let source = Source {
+            storage: storage.clone(),
+            local: local.cloned(),
+        };
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            for task in 0..parallelism {
+                let (source, states) = (&source, &states);
+                let at = dir.join(format!("{name}-{task}"));
+                let range = range(task, parallelism);
+                let of = move || {
+                    let states: Vec<SubtaskState> = match parallelism == TASKS {
+                        true => vec![states[task as usize].clone()],
+                        false => states.clone(),
+                    };
+                    let restoring = restore(&at, source, &states, MAX_PARALLELISM, range, OPTIONS);
+                    drop(runtime.block_on(restoring).unwrap());
+                };
+                scope.spawn(of);
+            }
+        });
+        milliseconds(begun.elapsed())
+    };
+    let here = restored("local", TASKS, Some(&local));
+    let remote = restored("remote", TASKS, None);
+    let rescaled = restored("rescaled", TASKS + 1, Some(&local));
+
+    let next = 3 + plan.warmup + plan.checkpoints;
+    let without = on_all(&mut tasks, |task| task.writes(10, None, runtime));
+    let with = on_all(&mut tasks, |task| task.writes(10, Some(next), runtime));
+    let (with, without) = (with.iter().sum::<f64>(), without.iter().sum::<f64>());
+    let total: u64 = states
+        .iter()
+        .flat_map(|state| state.files.values())
+        .map(|file: &StateFile| file.size)
+        .sum();
+    println!(
+        "| {size_mb} ({} on disk) | {loaded:.0} | {:.0} / {:.0} | {mean_mb:.1} ({:.2}) | {:.1} / {:.1} | \
+         {here:.0} / {remote:.0} | {rescaled:.0} | {:.2} |",
+        total / 1_000_000,
+        quantile(&uploads, 0.5),
+        quantile(&uploads, 1.0),
+        mean_mb / plan.change_mb as f64,
+        quantile(&pauses, 0.5),
+        quantile(&pauses, 0.99),
+        with / without,
+    );
+}
+
+/// Batches against a loop of single calls of the library beneath, with the same data and the same memory.
+fn access(dir: &Path, runtime: &Handle) {
+    const KEYS: u64 = 500_000;
+    std::fs::create_dir_all(dir).unwrap();
+    let storage = ObjectStorage::open("memory:///bench-state").unwrap();
+    let local = LocalFiles::create(&dir.join("kept")).unwrap();
+    let mut task = Task::new(dir, &storage, &local, 0, KEYS);
+    task.load();
+    let ours_put = task.writes(5, None, runtime);
+    let read = |count: &mut u64| {
+        let numbers: Vec<[u8; 8]> = (0..BATCH)
+            .map(|_| (task.random.next() % KEYS).to_be_bytes())
+            .collect();
+        let range = task.backend.key_groups();
+        let keys: Vec<StateKey<'_>> = numbers
+            .iter()
+            .map(|number| StateKey {
+                group: group(range, u64::from_be_bytes(*number)),
+                key: number,
+                namespace: b"",
+            })
+            .collect();
+        let values = task.backend.get_many(task.state, &keys).unwrap();
+        *count += values.iter().flatten().count() as u64;
+    };
+    let ours_get = rate(read);
+
+    let mut options = rocksdb::Options::default();
+    options.create_if_missing(true);
+    let db = rocksdb::DB::open(&options, dir.join("plain")).unwrap();
+    let mut unlogged = rocksdb::WriteOptions::default();
+    unlogged.disable_wal(true);
+    let (mut random, mut value) = (Random(7), [0; VALUE_BYTES]);
+    for number in 0..KEYS {
+        random.fill(&mut value);
+        db.put_opt(number.to_be_bytes(), value, &unlogged).unwrap();
+    }
+    let plain_put = rate(|count| {
+        for _ in 0..BATCH {
+            random.fill(&mut value);
+            let key = (random.next() % KEYS).to_be_bytes();
+            db.put_opt(key, value, &unlogged).unwrap();
+        }
+        *count += BATCH as u64;
+    });
+    let plain_get = rate(|count| {
+        for _ in 0..BATCH {
+            let key = (random.next() % KEYS).to_be_bytes();
+            *count += u64::from(db.get(key).unwrap().is_some());
+        }
+    });
+    println!(
+        "\n| {KEYS} keys, one task | keys/s in batches of {BATCH} | plain RocksDB, one by one | ratio |"
+    );
+    println!("|---|---|---|---|");
+    for (what, ours, plain) in [("put", ours_put, plain_put), ("get", ours_get, plain_get)] {
+        println!("| {what} | {ours:.0} | {plain:.0} | {:.2} |", ours / plain);
+    }
+}
+
+/// How much `step` counts in a second.
+fn rate(mut step: impl FnMut(&mut u64)) -> f64 {
+    let (begun, mut count) = (Instant::now(), 0);
+    while begun.elapsed() < Duration::from_secs(5) {
+        step(&mut count);
+    }
+    count as f64 / begun.elapsed().as_secs_f64()
+}
