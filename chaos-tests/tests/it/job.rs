@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use flott_chaos_tests::cluster::Cluster;
+use flott_chaos_tests::cluster::processes::kill;
+use flott_chaos_tests::cluster::{Cluster, Member};
 use flott_chaos_tests::invariants::committed::Results;
 use flott_chaos_tests::workload::flights::{self, Flights};
 use serde_json::Value;
@@ -96,6 +97,24 @@ impl RunningJob {
             )
             .await?;
         Tasks::of(&info)
+    }
+
+    /// Kills these JobManagers. Fails unless the job completes a checkpoint thereafter, and every task runs on as it did.
+    pub(crate) async fn runs_on_without(&self, killed: &[Member]) -> anyhow::Result<()> {
+        let before = self.tasks_once_running().await?;
+        let known = self.cluster.checkpoints(&self.id).await?;
+        for member in killed {
+            kill(member.pid)?;
+        }
+        self.cluster
+            .until_checkpoints(&self.id, 1, &known, DEADLINE)
+            .await?;
+        let after = self.tasks_once_running().await?;
+        anyhow::ensure!(
+            after == before,
+            "{before:?} before the death of {killed:?}, {after:?} after it"
+        );
+        Ok(())
     }
 
     /// Waits for the end; the committed result must be exact. The job as it ended.

@@ -205,6 +205,14 @@ fn complete(cluster: &mut Cluster, leader: &Leader, attempt: u32, id: u64) {
     cluster.wait("all have committed", |heard| heard.has_committed(id, TASKS));
 }
 
+/// The first two of the first attempt.
+fn two_checkpoints(cluster: &mut Cluster, leader: &Leader) {
+    for id in 1..=2 {
+        checkpoint(cluster, leader, 1, id, id - 1, CheckpointKind::Checkpoint);
+        complete(cluster, leader, 1, id);
+    }
+}
+
 fn run_to_the_end(cluster: &mut Cluster, leader: &Leader, attempt: u32, id: u64, base: u64) {
     cluster.wait("all input is read", |heard| {
         heard.reached(attempt, TaskState::EndOfData, TASKS)
@@ -231,17 +239,7 @@ fn a_job_runs_across_task_managers_and_every_row_counts_once() {
     let leader = cluster.elect(0, 5);
     let graph = graph(&cluster, 4000);
     deployed(&mut cluster, &leader, &graph);
-    for id in 1..=2 {
-        checkpoint(
-            &mut cluster,
-            &leader,
-            1,
-            id,
-            id - 1,
-            CheckpointKind::Checkpoint,
-        );
-        complete(&mut cluster, &leader, 1, id);
-    }
+    two_checkpoints(&mut cluster, &leader);
     let second = &cluster.heard.acks[&2];
     assert!(
         second.values().any(|ack| ack.base_checkpoint_id == 1),
@@ -264,17 +262,7 @@ fn an_attempt_that_runs_where_the_one_before_did_needs_nothing_of_object_storage
     let leader = cluster.elect(0, 5);
     let slow = graph(&cluster, 300);
     deployed(&mut cluster, &leader, &slow);
-    for id in 1..=2 {
-        checkpoint(
-            &mut cluster,
-            &leader,
-            1,
-            id,
-            id - 1,
-            CheckpointKind::Checkpoint,
-        );
-        complete(&mut cluster, &leader, 1, id);
-    }
+    two_checkpoints(&mut cluster, &leader);
     std::fs::remove_dir_all(cluster.path("checkpoints")).unwrap();
     let fast = graph(&cluster, 0);
     cluster.deploy(&leader, &fast, 2, Some(2));
