@@ -6,6 +6,7 @@ use flott_node::storage::{self, ObjectStorage};
 use flott_proto::state_handle::StateFile;
 use futures::{StreamExt, TryStreamExt, stream};
 
+use super::fetch::fetch;
 use super::plan::Tablet;
 use crate::error::Error;
 use crate::metrics;
@@ -24,7 +25,7 @@ pub(super) async fn download(
     let files: Vec<_> = tablet
         .files
         .values()
-        .map(|file| download_file(storage, file, dir))
+        .map(|file| fetch(file, move || download_file(storage, file, dir)))
         .collect();
     stream::iter(files)
         .buffer_unordered(DOWNLOADS_IN_FLIGHT_MAX)
