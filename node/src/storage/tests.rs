@@ -1,9 +1,10 @@
 //! Every kind of store keeps the same promises.
 
+mod environment;
 mod faults;
 
 use super::*;
-use crate::testing::{S3Server, SeaweedFs};
+use crate::testing::{S3Server, SECRET_KEY, SeaweedFs};
 
 const PART: usize = PART_BYTES as usize;
 
@@ -97,7 +98,7 @@ async fn memory_keeps_the_promises_and_is_shared_by_name() {
 async fn s3_keeps_the_promises_below_any_prefix() {
     let server = S3Server::start().await;
     keeps_its_promises(&server.storage(), &LENGTHS).await;
-    let below = server.open("s3://checkpoints/some/prefix", server.secret_key());
+    let below = server.open("s3://checkpoints/some/prefix", SECRET_KEY);
     below.put("x", bytes(5)).await.unwrap();
     let found = server.storage().list("some").await.unwrap();
     assert_eq!(found, [("some/prefix/x".to_owned(), 5)]);
@@ -116,7 +117,7 @@ async fn seaweedfs_keeps_the_promises_and_refuses_strangers() {
     assert!(matches!(refused, Err(Error::Denied { .. })), "{refused:?}");
     let refused = stranger.list("").await;
     assert!(matches!(refused, Err(Error::Denied { .. })), "{refused:?}");
-    let nowhere = server.open("s3://no-such-bucket", server.secret_key());
+    let nowhere = server.open("s3://no-such-bucket", SECRET_KEY);
     let refused = nowhere.put("x", bytes(5)).await;
     assert!(
         matches!(refused, Err(Error::InvalidRoot { .. })),

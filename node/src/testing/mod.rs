@@ -10,21 +10,25 @@ mod s3_server;
 mod seaweedfs;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 pub use self::fault::{Call, Fault, Operation};
 pub use self::s3_server::S3Server;
 pub use self::seaweedfs::SeaweedFs;
 use crate::storage::ObjectStorage;
 
-const BUCKET: &str = "checkpoints";
-const ACCESS_KEY: &str = "flott";
-const SECRET_KEY: &str = "a secret of the tests";
+/// The servers' bucket.
+pub const BUCKET: &str = "checkpoints";
 
-/// Opens `root` at a server, with its credentials.
-fn open(root: &str, server: SocketAddr, secret_key: &str) -> ObjectStorage {
+/// The servers' one access key.
+pub const ACCESS_KEY: &str = "flott";
+
+/// What belongs to it.
+pub const SECRET_KEY: &str = "a secret of the tests";
+
+/// Opens `root` at the server of that URL.
+fn open(root: &str, url: &str, secret_key: &str) -> ObjectStorage {
     let options = [
-        ("AWS_ENDPOINT", format!("http://{server}")),
+        ("AWS_ENDPOINT", url.to_owned()),
         ("AWS_ACCESS_KEY_ID", ACCESS_KEY.to_owned()),
         ("AWS_SECRET_ACCESS_KEY", secret_key.to_owned()),
     ];

@@ -2,10 +2,9 @@
 //! what the test plans.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,10 +17,13 @@ use hyper::body::{Frame, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::PrivateKeyDer;
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 use super::{ACCESS_KEY, BUCKET, Call, Fault, Operation, SECRET_KEY, open};
 use crate::storage::ObjectStorage;
@@ -33,13 +35,36 @@ type Plan = Box<dyn Fn(&Call) -> Option<Fault> + Send + Sync>;
 /// A server with one bucket. It ends with the test's runtime.
 #[derive(Debug)]
 pub struct S3Server {
-    address: SocketAddr,
+    url: String,
     shared: Arc<Shared>,
 }
 
 impl S3Server {
     /// Starts a server at which nothing goes wrong yet.
     pub async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// As [`Self::start`], over TLS, with a certificate that no authority of this machine vouches for.
+    pub async fn start_with_tls() -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let names = ["127.0.0.1".to_owned()];
+        let certificate = rcgen::CertificateParams::new(names).unwrap();
+        let certificate = certificate.self_signed(&key).unwrap();
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        let server = Self::start_with(Some(TlsAcceptor::from(Arc::new(config)))).await;
+        std::fs::write(server.certificate_file(), certificate.pem()).unwrap();
+        server
+    }
+
+    async fn start_with(tls: Option<TlsAcceptor>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join(BUCKET)).unwrap();
         let mut service = S3ServiceBuilder::new(s3s_fs::FileSystem::new(dir.path()).unwrap());
@@ -55,26 +80,36 @@ impl S3Server {
             }),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listener.local_addr().unwrap());
         let tasks = Tasks::default();
         let (accepting, served) = (tasks.clone(), Arc::clone(&shared));
         tasks.spawn("S3 server", OnFailure::Log, async move {
             loop {
                 let (socket, _) = listener.accept().await?;
-                let served = Arc::clone(&served);
-                let answers = service_fn(move |request| Arc::clone(&served).answer(request));
-                let connection =
-                    http1::Builder::new().serve_connection(TokioIo::new(socket), answers);
+                let (served, tls) = (Arc::clone(&served), tls.clone());
                 accepting.spawn("S3 connection", OnFailure::Log, async move {
-                    // Breaking connections is what it is here for.
-                    let _ = connection.await;
-                    Ok::<_, Infallible>(())
+                    match tls {
+                        None => served.serve(socket).await,
+                        Some(tls) => served.serve(tls.accept(socket).await?).await,
+                    }
+                    Ok::<_, io::Error>(())
                 });
             }
             #[expect(unreachable_code, reason = "names the type of the task's error")]
             Ok::<_, io::Error>(())
         });
-        Self { address, shared }
+        Self { url, shared }
+    }
+
+    /// Where the server is.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The certificate of a server with TLS.
+    pub fn certificate_file(&self) -> PathBuf {
+        self.shared.dir.path().join("certificate.pem")
     }
 
     /// The server's bucket, with a short deadline for each request.
@@ -82,14 +117,9 @@ impl S3Server {
         self.open(&format!("s3://{BUCKET}"), SECRET_KEY)
     }
 
-    /// What belongs to its one access key.
-    pub fn secret_key(&self) -> &'static str {
-        SECRET_KEY
-    }
-
     /// Another root at this server, or the same with another key.
     pub fn open(&self, root: &str, secret_key: &str) -> ObjectStorage {
-        open(root, self.address, secret_key).with_request_timeout(Self::REQUEST_TIMEOUT)
+        open(root, &self.url, secret_key).with_request_timeout(Self::REQUEST_TIMEOUT)
     }
 
     /// The deadline of [`Self::storage`]: what a busy machine keeps to, and what a test can wait for.
@@ -147,6 +177,16 @@ impl fmt::Debug for Shared {
 impl Shared {
     fn faults(&self) -> MutexGuard<'_, Faults> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn serve(
+        self: Arc<Self>,
+        connection: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) {
+        let answers = service_fn(move |request| Arc::clone(&self).answer(request));
+        let served = http1::Builder::new().serve_connection(TokioIo::new(connection), answers);
+        // Breaking connections is what it is here for.
+        let _ = served.await;
     }
 
     fn record(&self, request: &request::Parts) -> (Operation, Option<Fault>) {

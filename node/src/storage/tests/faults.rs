@@ -7,7 +7,7 @@ use futures::FutureExt;
 use super::*;
 use crate::testing::Fault::{FlippedBit, NoAnswer, Reset, Slow, StaleList, Status};
 use crate::testing::Operation::{self, *};
-use crate::testing::{Call, S3Server};
+use crate::testing::{Call, S3Server, SECRET_KEY};
 
 /// Longer than the deadline of a request.
 const LATE: Duration = Duration::from_millis(1500);
@@ -182,7 +182,7 @@ async fn a_wrong_key_is_refused_and_a_missing_bucket_named() {
             "{call}: {outcome:?}"
         );
     }
-    let nowhere = server.open("s3://no-such-bucket", server.secret_key());
+    let nowhere = server.open("s3://no-such-bucket", SECRET_KEY);
     let list = nowhere.list("").await;
     assert!(matches!(list, Err(Error::InvalidRoot { .. })), "{list:?}");
 }
