@@ -15,7 +15,7 @@ use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use tracing::debug;
 
-use super::{Error, ObjectStorage, UPLOAD_MEMORY, parts, read_part};
+use super::{Error, ObjectStorage, UPLOAD_MEMORY, parts, read_part, retried};
 use crate::{OnFailure, Tasks};
 
 /// Parts of one file in flight: enough to fill a line, few enough to leave some of [`UPLOAD_MEMORY`] to other files.
@@ -50,13 +50,23 @@ impl ObjectStorage {
             .buffered(PARTS_IN_FLIGHT_MAX)
             .try_collect()
             .await?;
-        let complete = || s3.complete_multipart(at, id, parts.clone());
-        match self.request(path, complete).await {
-            Ok(_) => {}
-            // The upload is not known any more: an earlier try was carried out, and only its answer was lost.
-            Err(Error::NotFound { .. }) if self.size(path).await? == Some(size) => {}
-            Err(error) => return Err(error),
-        }
+        let complete = || async {
+            let completed = s3.complete_multipart(at, id, parts.clone());
+            match self.within_deadline(path, completed).await {
+                // The upload is not known any more: an earlier try was carried out, and only its answer was lost …
+                Err(Error::NotFound { .. }) if self.size(path).await? == Some(size) => Ok(()),
+                // … or it is being carried out.
+                Err(Error::NotFound { path }) => Err(Error::Unavailable {
+                    path,
+                    source: object_store::Error::Generic {
+                        store: "S3",
+                        source: "the upload is not known any more".into(),
+                    },
+                }),
+                completed => completed.map(drop),
+            }
+        };
+        retried(complete).await?;
         unfinished.id = None;
         Ok(())
     }

@@ -28,13 +28,10 @@ pub const SECRET_KEY: &str = "a secret of the tests";
 /// Opens `root` at the server of that URL.
 fn open(root: &str, url: &str, secret_key: &str) -> ObjectStorage {
     let options = [
-        ("AWS_ENDPOINT", url.to_owned()),
-        ("AWS_ACCESS_KEY_ID", ACCESS_KEY.to_owned()),
-        ("AWS_SECRET_ACCESS_KEY", secret_key.to_owned()),
+        ("AWS_ENDPOINT", url),
+        ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
+        ("AWS_SECRET_ACCESS_KEY", secret_key),
     ];
-    let options: BTreeMap<String, String> = options
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect();
-    ObjectStorage::open_with(root, &options).unwrap()
+    let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    ObjectStorage::open_with(root, &BTreeMap::from(options)).unwrap()
 }

@@ -112,18 +112,15 @@ impl S3Server {
         self.shared.dir.path().join("certificate.pem")
     }
 
-    /// The server's bucket, with a short deadline for each request.
+    /// The server's bucket.
     pub fn storage(&self) -> ObjectStorage {
         self.open(&format!("s3://{BUCKET}"), SECRET_KEY)
     }
 
     /// Another root at this server, or the same with another key.
     pub fn open(&self, root: &str, secret_key: &str) -> ObjectStorage {
-        open(root, &self.url, secret_key).with_request_timeout(Self::REQUEST_TIMEOUT)
+        open(root, &self.url, secret_key)
     }
-
-    /// The deadline of [`Self::storage`]: what a busy machine keeps to, and what a test can wait for.
-    pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
     /// From now on `plan` says what goes wrong with each request. Attempts are counted anew.
     pub fn plan(&self, plan: impl Fn(&Call) -> Option<Fault> + Send + Sync + 'static) {

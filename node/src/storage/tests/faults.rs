@@ -9,12 +9,15 @@ use crate::testing::Fault::{FlippedBit, NoAnswer, Reset, Slow, StaleList, Status
 use crate::testing::Operation::{self, *};
 use crate::testing::{Call, S3Server, SECRET_KEY};
 
-/// Longer than the deadline of a request.
+/// A deadline for requests that a busy machine keeps to and a test can wait for.
+const DEADLINE: Duration = Duration::from_secs(1);
+
+/// Longer than that.
 const LATE: Duration = Duration::from_millis(1500);
 
 /// Each call once, with files of one request and of two parts.
 async fn each_call_works(server: &S3Server) {
-    let storage = server.storage();
+    let storage = server.storage().with_request_timeout(DEADLINE);
     let local = tempfile::tempdir().unwrap();
     let (source, copy) = (local.path().join("source"), local.path().join("copy"));
     std::fs::write(&source, bytes(PART + 1)).unwrap();
@@ -114,10 +117,10 @@ async fn late_answers_are_asked_for_again() {
 #[tokio::test]
 async fn a_slow_body_is_waited_for_while_it_moves() {
     let server = S3Server::start().await;
-    let storage = server.storage();
+    let storage = server.storage().with_request_timeout(DEADLINE);
     storage.put("x", bytes(1000)).await.unwrap();
     // All of it takes longer than the deadline, each piece does not.
-    server.plan(|_| Some(Slow(S3Server::REQUEST_TIMEOUT / 8)));
+    server.plan(|_| Some(Slow(DEADLINE / 8)));
     assert_eq!(storage.get("x").await.unwrap(), bytes(1000));
     let local = tempfile::tempdir().unwrap();
     let copy = local.path().join("copy");
@@ -203,6 +206,16 @@ async fn a_part_that_fails_is_sent_again_alone() {
     );
     storage.get_file("file", &copy).await.unwrap();
     assert!(std::fs::read(&copy).unwrap() == bytes(2 * PART + 1));
+}
+
+#[tokio::test]
+async fn a_completion_that_is_still_being_carried_out_is_waited_for() {
+    let server = S3Server::start().await;
+    server.plan(|call| {
+        let repeated = call.operation == CompleteMultipart && call.attempt <= 2;
+        repeated.then_some(Status(404))
+    });
+    each_call_works(&server).await;
 }
 
 #[tokio::test]
