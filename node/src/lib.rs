@@ -2,7 +2,7 @@
 //!
 //! - [`clock`]: injected time. [`tasks`]: supervision of background tasks.
 //! - [`config`]: Flink's configuration keys, typed. [`telemetry`]: logs and metrics. [`health`]: the HTTP port.
-//! - [`storage`]: opening an object store by its URL. [`tls`]: how connections are made and accepted, and by whom.
+//! - [`storage`]: an object store, opened by its URL. [`tls`]: how connections are made and accepted, and by whom.
 
 pub mod clock;
 pub mod config;
@@ -10,6 +10,8 @@ pub mod health;
 pub mod storage;
 pub mod tasks;
 pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod tls;
 
 pub use clock::{Clock, SharedClock, SystemClock};

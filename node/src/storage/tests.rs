@@ -1,6 +1,12 @@
 //! Every kind of store keeps the same promises.
 
+mod environment;
+mod faults;
+
 use super::*;
+use crate::testing::{S3Server, SECRET_KEY, SeaweedFs};
+
+const PART: usize = PART_BYTES as usize;
 
 fn bytes(length: usize) -> Bytes {
     b"0123456789abcde".repeat(length / 15 + 1)[..length]
@@ -8,22 +14,20 @@ fn bytes(length: usize) -> Bytes {
         .into()
 }
 
-async fn keeps_its_promises(storage: &ObjectStorage, local: &LocalPath) {
-    for length in [0, 1, 1000, PART_BYTES, PART_BYTES + 1, 3 * PART_BYTES + 5] {
-        let (source, copy) = (local.join("source"), local.join("copy"));
+/// Files of one request, of two parts, and of more.
+const LENGTHS: [usize; 6] = [0, 1, 1000, PART, PART + 1, 3 * PART + 5];
+
+async fn keeps_its_promises(storage: &ObjectStorage, lengths: &[usize]) {
+    let local = tempfile::tempdir().unwrap();
+    let (source, copy) = (local.path().join("source"), local.path().join("copy"));
+    for (number, &length) in lengths.iter().enumerate() {
+        let path = format!("a/b/file-{number}");
         std::fs::write(&source, bytes(length)).unwrap();
-        assert_eq!(
-            storage.put_file("a/b/file", &source).await.unwrap(),
-            length as u64
-        );
-        assert_eq!(
-            storage.get_file("a/b/file", &copy).await.unwrap(),
-            length as u64
-        );
-        assert!(
-            std::fs::read(&copy).unwrap() == bytes(length),
-            "{length} bytes"
-        );
+        let size = storage.put_file(&path, &source).await.unwrap();
+        assert_eq!(size, length as u64);
+        assert_eq!(storage.get_file(&path, &copy).await.unwrap(), size);
+        let found = std::fs::read(&copy).unwrap();
+        assert!(found == bytes(length), "{length} bytes");
     }
     storage.put("a/b/whole", bytes(10)).await.unwrap();
     storage.put("a/bc", bytes(3)).await.unwrap();
@@ -33,12 +37,18 @@ async fn keeps_its_promises(storage: &ObjectStorage, local: &LocalPath) {
     assert!(
         matches!(storage.get("a/b/none").await, Err(Error::NotFound { path }) if path == storage.url("a/b/none"))
     );
-    let size = 3 * PART_BYTES as u64 + 5;
-    let both = vec![("a/b/file".to_owned(), size), ("a/b/whole".to_owned(), 10)];
-    assert_eq!(storage.list("a/b").await.unwrap(), both);
-    assert_eq!(storage.list("").await.unwrap().len(), 3);
+    let files = lengths.iter().enumerate();
+    let mut below: Vec<_> = files
+        .map(|(number, &length)| (format!("a/b/file-{number}"), length as u64))
+        .collect();
+    below.push(("a/b/whole".to_owned(), 10));
+    assert_eq!(storage.list("a/b").await.unwrap(), below);
+    assert_eq!(storage.list("").await.unwrap().len(), below.len() + 1);
     assert_eq!(storage.list("nowhere").await.unwrap(), []);
-    for path in ["a/b/file", "a/b/whole", "a/bc", "a/bc"] {
+    for (path, _) in &below {
+        storage.delete(path).await.unwrap();
+    }
+    for path in ["a/bc", "a/bc", "a/b/none"] {
         storage.delete(path).await.unwrap();
     }
     assert_eq!(storage.list("").await.unwrap(), []);
@@ -53,7 +63,7 @@ async fn a_directory_keeps_the_promises_and_is_left_empty() {
     let local = tempfile::tempdir().unwrap();
     let root = local.path().join("made/on demand");
     let storage = ObjectStorage::open(root.to_str().unwrap()).unwrap();
-    keeps_its_promises(&storage, local.path()).await;
+    keeps_its_promises(&storage, &LENGTHS).await;
     assert_eq!(std::fs::read_dir(&root).unwrap().count(), 0);
     assert_eq!(storage.root(), root.to_str().unwrap());
     let url = url::Url::from_directory_path(&root).unwrap();
@@ -65,9 +75,8 @@ async fn a_directory_keeps_the_promises_and_is_left_empty() {
 
 #[tokio::test]
 async fn memory_keeps_the_promises_and_is_shared_by_name() {
-    let local = tempfile::tempdir().unwrap();
     let storage = ObjectStorage::open("memory:///promises").unwrap();
-    keeps_its_promises(&storage, local.path()).await;
+    keeps_its_promises(&storage, &LENGTHS).await;
     storage.put("x", bytes(5)).await.unwrap();
     assert!(
         ObjectStorage::open("memory:///promises/")
@@ -82,6 +91,37 @@ async fn memory_keeps_the_promises_and_is_shared_by_name() {
             .exists("x")
             .await
             .unwrap()
+    );
+}
+
+#[tokio::test]
+async fn s3_keeps_the_promises_below_any_prefix() {
+    let server = S3Server::start().await;
+    keeps_its_promises(&server.storage(), &LENGTHS).await;
+    let below = server.open("s3://checkpoints/some/prefix", SECRET_KEY);
+    below.put("x", bytes(5)).await.unwrap();
+    let found = server.storage().list("some").await.unwrap();
+    assert_eq!(found, [("some/prefix/x".to_owned(), 5)]);
+    assert_eq!(below.list("").await.unwrap(), [("x".to_owned(), 5)]);
+    assert_eq!(server.orphaned_parts(), 0);
+}
+
+#[tokio::test]
+async fn seaweedfs_keeps_the_promises_and_refuses_strangers() {
+    let Some(server) = SeaweedFs::start().await else {
+        return;
+    };
+    keeps_its_promises(&server.storage(), &LENGTHS).await;
+    let stranger = server.open("s3://checkpoints", "another key");
+    let refused = stranger.put("x", bytes(5)).await;
+    assert!(matches!(refused, Err(Error::Denied { .. })), "{refused:?}");
+    let refused = stranger.list("").await;
+    assert!(matches!(refused, Err(Error::Denied { .. })), "{refused:?}");
+    let nowhere = server.open("s3://no-such-bucket", SECRET_KEY);
+    let refused = nowhere.put("x", bytes(5)).await;
+    assert!(
+        matches!(refused, Err(Error::InvalidRoot { .. })),
+        "{refused:?}"
     );
 }
 

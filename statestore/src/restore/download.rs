@@ -7,6 +7,7 @@ use flott_proto::state_handle::StateFile;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::Source;
+use super::fetch::fetch;
 use super::plan::Tablet;
 use crate::error::Error;
 use crate::metrics;
@@ -21,7 +22,7 @@ pub(super) async fn download(source: &Source, tablet: &Tablet, dir: &Path) -> Re
     let files: Vec<_> = tablet
         .files
         .values()
-        .map(|file| fetch(source, file, dir))
+        .map(|file| bring(source, file, dir))
         .collect();
     stream::iter(files)
         .buffer_unordered(DOWNLOADS_IN_FLIGHT_MAX)
@@ -30,14 +31,14 @@ pub(super) async fn download(source: &Source, tablet: &Tablet, dir: &Path) -> Re
     point_to_manifest(dir, &tablet.manifest)
 }
 
-async fn fetch(source: &Source, file: &StateFile, dir: &Path) -> Result<(), Error> {
+async fn bring(source: &Source, file: &StateFile, dir: &Path) -> Result<(), Error> {
     if let Some(local) = &source.local
         && local.fetch(file, &dir.join(&file.local_name)).await
     {
         metrics::found_locally(file.size);
         return Ok(());
     }
-    download_file(&source.storage, file, dir).await
+    fetch(file, || download_file(&source.storage, file, dir)).await
 }
 
 async fn download_file(storage: &ObjectStorage, file: &StateFile, dir: &Path) -> Result<(), Error> {

@@ -1,7 +1,8 @@
 //! From object storage back to local state.
 //!
 //! - [`plan`]: which files make up the state of a range of key groups (pure).
-//! - `download`: brings them here and checks them. `rebuild`: takes from tablets what belongs to the new owner.
+//! - `download`: brings them here and checks them. `fetch`: does it again for what came damaged.
+//! - `rebuild`: takes from tablets what belongs to the new owner.
 //!
 //! If the range is the one that was saved, the database is opened on the files as they are. Otherwise the entries in
 //! range are copied into a new database.
@@ -9,6 +10,7 @@
 //! What must stay true: a restore either has every entry of its range or fails; damage and loss are never silent.
 
 mod download;
+mod fetch;
 pub mod plan;
 mod rebuild;
 

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use flott_node::storage::ObjectStorage;
 use flott_proto::ids::CheckpointId;
 use flott_proto::key_group::KeyGroupRange;
@@ -28,9 +27,6 @@ use crate::rocks::is_immutable;
 
 /// Files of one snapshot in flight: enough to hide the latency of small files.
 const UPLOADS_IN_FLIGHT_MAX: usize = 4;
-
-/// Files up to this size are read into memory once; larger ones are streamed, which reads them twice.
-const WHOLE_FILE_BYTES_MAX: u64 = 8 << 20;
 
 /// What an upload did: the part of a checkpoint ack that speaks of keyed state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,20 +201,7 @@ impl SnapshotUploader {
 
     async fn upload_file(&self, name: &str, local: &Path, size: u64) -> Result<StateFile, Error> {
         let path = paths::state_file(&self.writer, self.sequence.fetch_add(1, Ordering::Relaxed));
-        let (crc32c, found) = if size <= WHOLE_FILE_BYTES_MAX {
-            let content = Bytes::from(tokio::fs::read(local).await.map_err(Error::local(local))?);
-            let checksum = (crc32c::crc32c(&content), content.len() as u64);
-            if checksum.1 == size {
-                self.storage.put(&path, content).await?;
-            }
-            checksum
-        } else {
-            let checksum = file_checksum(local.to_owned()).await?;
-            if checksum.1 == size {
-                self.storage.put_file(&path, local).await?;
-            }
-            checksum
-        };
+        let (crc32c, found) = file_checksum(local.to_owned()).await?;
         if found != size {
             let reason = format!("it has {found} bytes instead of {size}");
             return Err(Error::Corrupt {
@@ -226,6 +209,7 @@ impl SnapshotUploader {
                 reason,
             });
         }
+        self.storage.put_file(&path, local).await?;
         let (local_name, key_groups) = (name.to_owned(), self.key_groups);
         Ok(StateFile {
             path,

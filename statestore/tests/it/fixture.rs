@@ -158,10 +158,16 @@ impl Task {
     pub(crate) async fn checkpoint(&mut self, id: u64) -> (Uploaded, SubtaskState) {
         let id = CheckpointId(id);
         let snapshot = self.backend.snapshot(id).unwrap();
-        let (uploaded, state) = self.upload(snapshot, self.base()).await;
+        let (uploaded, _) = self.upload(snapshot, self.base()).await;
+        let state = self.complete(id, &uploaded);
+        (uploaded, state)
+    }
+
+    pub(crate) fn complete(&mut self, id: CheckpointId, uploaded: &Uploaded) -> SubtaskState {
+        let state = self.applied(uploaded);
         self.uploader.completed(id);
         self.completed.insert(id, state.clone());
-        (uploaded, state)
+        state
     }
 }
 

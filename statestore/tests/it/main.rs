@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod damage;
+mod faults;
 mod fixture;
 mod incremental;
 mod local_recovery;
