@@ -1,6 +1,7 @@
 //! The command line, and nothing else: what can be asked, with its help.
 
 mod bench;
+pub(crate) mod checkpoints;
 mod cluster;
 pub(crate) mod kv;
 pub(crate) mod namespace;
@@ -72,8 +73,8 @@ Examples:
     List(ListArgs),
     /// Show a job with its tasks
     Info(JobArgs),
-    /// List a job's checkpoints and savepoints, newest first
-    Checkpoints(JobArgs),
+    /// List a job's checkpoints and savepoints, newest first; check their files; collect orphans
+    Checkpoints(checkpoints::CheckpointsArgs),
     /// Take a savepoint of a running job
     Savepoint(SavepointArgs),
     /// End a job with a savepoint, from which it can go on later

@@ -42,6 +42,9 @@ pub enum Error {
     /// What was asked is not possible as things are; the text says why and what to do.
     #[error("{0}")]
     Refused(String),
+    /// Files are missing or damaged. They have been printed.
+    #[error("{0}")]
+    Damaged(String),
     /// There is no such job, or several.
     #[error("{0}")]
     NoSuchJob(String),

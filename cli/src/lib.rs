@@ -77,7 +77,7 @@ async fn dispatch(command: &Command) -> Result<(), Error> {
         Command::Explain(arguments) => commands::run::explain(arguments),
         Command::List(arguments) => commands::jobs::list(arguments).await,
         Command::Info(arguments) => commands::jobs::info(arguments).await,
-        Command::Checkpoints(arguments) => commands::jobs::checkpoints(arguments).await,
+        Command::Checkpoints(arguments) => commands::checkpoints::run(arguments).await,
         Command::Savepoint(arguments) => commands::jobs::savepoint(arguments).await,
         Command::Stop(arguments) => commands::jobs::stop(arguments).await,
         Command::Cancel(arguments) => commands::jobs::cancel(arguments).await,

@@ -1,8 +1,9 @@
 //! What `-o json` prints. These shapes are a promise to scripts: fields may be added, never renamed or dropped.
 //!
-//! Pure: from what came over the wire to what is printed. Times are ISO 8601, UTC, milliseconds. [`cluster`]: the group; [`recovery`]: what is
-//! done to one that does not run.
+//! Pure: from what came over the wire to what is printed. Times are ISO 8601, UTC, milliseconds. [`cluster`]: the group;
+//! [`recovery`]: what is done to one that does not run; [`checkpoints`]: files of checkpoints.
 
+mod checkpoints;
 mod cluster;
 mod recovery;
 
@@ -13,6 +14,7 @@ use flott_proto::wire::CheckpointKind;
 use jiff::Timestamp;
 use serde::Serialize;
 
+pub(crate) use checkpoints::{Orphan, Orphans, Verified};
 pub(crate) use cluster::{
     Added, ClusterStatus, Member, MemberList, MembershipChange, Transferred, Upgraded,
 };
@@ -147,6 +149,8 @@ pub(crate) struct Checkpoint {
     pub(crate) uploaded_bytes: u64,
     /// None until it is complete.
     pub(crate) path: Option<String>,
+    /// Why there is none, or why it cannot be restored.
+    pub(crate) failure: Option<String>,
 }
 
 impl From<Vec<wire::CheckpointInfo>> for CheckpointList {
@@ -177,6 +181,7 @@ impl From<wire::CheckpointInfo> for Checkpoint {
             size_bytes: checkpoint.size_bytes,
             uploaded_bytes: checkpoint.uploaded_bytes,
             path: (!checkpoint.path.is_empty()).then_some(checkpoint.path),
+            failure: (!checkpoint.failure.is_empty()).then_some(checkpoint.failure),
         }
     }
 }
@@ -306,7 +311,7 @@ mod tests {
             json["checkpoints"][2],
             json!({
                 "id": 1, "kind": "CHECKPOINT", "status": "COMPLETED", "triggered_at": "2013-01-01T05:00:00.123Z",
-                "duration_ms": 40, "size_bytes": 1000, "uploaded_bytes": 10, "path": "/c/chk-1",
+                "duration_ms": 40, "size_bytes": 1000, "uploaded_bytes": 10, "path": "/c/chk-1", "failure": null,
             })
         );
         let kinds: Vec<_> = (0..3)

@@ -1,8 +1,11 @@
 //! The coordinator's dealings with object storage: `_metadata` objects, large job graphs, and deleting what was retired.
+//! [`check`]: whether files are as they were written.
 //!
 //! `_metadata` is self-contained, for disaster recovery and for starting a job elsewhere; a leader never reads it to
 //! recover a job, since the replicated state holds the same. Format: 8 bytes magic, CRC32C of the rest as u32 LE, then
 //! a protobuf `CheckpointMetadata`.
+
+pub(crate) mod check;
 
 use bytes::Bytes;
 use flott_node::storage::ObjectStorage;
@@ -220,6 +223,16 @@ pub(crate) async fn sweep(cluster: &ClusterId, job: &Job) -> Result<usize, Files
         }
     }
     Ok(deleted)
+}
+
+/// Every object in the directory of a job, with its size.
+pub(crate) async fn objects(
+    cluster: &ClusterId,
+    job: &Job,
+) -> Result<Vec<(String, u64)>, FilesError> {
+    let storage = ObjectStorage::open_existing(&job.settings.checkpoint_dir)?;
+    let directory = paths::job(cluster, &job.namespace, &job.id);
+    Ok(storage.list(&directory).await?)
 }
 
 pub(crate) fn encode(metadata: &wire::CheckpointMetadata) -> Bytes {

@@ -32,6 +32,16 @@ pub(crate) fn files_deleted(count: usize) {
     counter!("flott_coordinator_files_deleted_total").increment(count as u64);
 }
 
+/// A checkpoint turned out to be damaged, and the job went back behind it.
+pub(crate) fn checkpoint_discarded() {
+    counter!("flott_coordinator_checkpoints_discarded_total").increment(1);
+}
+
+/// Objects that nobody needs, found and deleted because an operator asked for it.
+pub(crate) fn orphans_deleted(count: usize) {
+    counter!("flott_coordinator_orphans_deleted_total").increment(count as u64);
+}
+
 /// Times that another member's state was found to differ from this one's.
 pub(crate) fn state_differs() {
     counter!("flott_coordinator_state_differs_total").increment(1);

@@ -36,6 +36,22 @@ pub fn checkpoint_of_metadata(job_directory: &str, path: &str) -> Option<Checkpo
     Some(CheckpointId(id))
 }
 
+/// The attempt that wrote this state file, in the directory of a job; none if it is another object.
+pub fn attempt_of_state_file(job_directory: &str, path: &str) -> Option<AttemptNumber> {
+    let in_job = path.strip_prefix(job_directory)?.strip_prefix("/shared/")?;
+    let (writer, _) = in_job.split_once('/')?;
+    let mut parts = writer.splitn(3, '-');
+    let _epoch: u64 = parts.next()?.parse().ok()?;
+    let attempt = parts.next()?.parse().ok()?;
+    parts.next().map(|_| AttemptNumber(attempt))
+}
+
+/// The directory of the job, of whatever cluster, that a path lies in; none if it lies in none.
+pub fn job_of(path: &str) -> Option<&str> {
+    let (end, _) = path.match_indices('/').nth(2)?;
+    Some(&path[..end])
+}
+
 /// A job graph that is too large for the log; `sha256` is that of its content.
 pub fn graph(cluster: &ClusterId, namespace: &Namespace, sha256: &[u8; 32]) -> String {
     let hex: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -99,6 +115,17 @@ mod tests {
             checkpoint_of_metadata(&directory, &metadata),
             Some(CheckpointId(4))
         );
+        let file = state_file(&writer, 1);
+        assert_eq!(
+            attempt_of_state_file(&directory, &file),
+            Some(AttemptNumber(2))
+        );
+        assert_eq!(job_of(&file), Some(directory.as_str()));
+        assert_eq!(job_of(&directory), None);
+        let strange = format!("{directory}/shared/notes/1");
+        for other in [&metadata, &writer, &strange, &file.replacen("c1", "c2", 1)] {
+            assert_eq!(attempt_of_state_file(&directory, other), None, "{other}");
+        }
         let of_another = metadata.replacen("c1", "c2", 1);
         for other in [&of_another, &state_file(&writer, 1), "", &directory] {
             assert_eq!(checkpoint_of_metadata(&directory, other), None, "{other}");

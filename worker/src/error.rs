@@ -5,7 +5,8 @@ use std::io;
 use std::path::Path;
 
 use flott_proto::Malformed;
-use flott_proto::ids::TaskManagerId;
+use flott_proto::ids::{CheckpointId, TaskManagerId};
+use flott_proto::state_handle::SubtaskState;
 
 /// Why a task or the TaskManager could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,15 @@ pub enum Error {
     /// The keyed state or its storage.
     #[error(transparent)]
     State(#[from] flott_statestore::Error),
+    /// What a task was to begin from is damaged or gone: the next attempt begins from an earlier checkpoint.
+    #[error("{}", restored_from(*checkpoint))]
+    UnusableState {
+        /// [`CheckpointId::NONE`]: what the job was submitted to start from.
+        checkpoint: CheckpointId,
+        /// The file; none if the files are there and do not make up the whole state.
+        path: Option<String>,
+        source: Box<flott_statestore::Error>,
+    },
     /// The checkpoint storage cannot be opened.
     #[error("cannot open the checkpoint storage {root}: {what}")]
     Storage { root: String, what: String },
@@ -83,6 +93,31 @@ impl Error {
         }
     }
 
+    /// For `map_err`: `restored`, the state of `checkpoint`, could not be restored. Storage that cannot be reached, and
+    /// damage of local files, are no fault of the checkpoint.
+    pub fn restoring(
+        checkpoint: CheckpointId,
+        restored: &[SubtaskState],
+    ) -> impl FnOnce(flott_statestore::Error) -> Self {
+        use flott_statestore::Error as State;
+        move |source| {
+            let is_restored =
+                |path: &str| restored.iter().any(|state| state.files.contains_key(path));
+            let path = match &source {
+                State::Missing { path } | State::Corrupt { path, .. } if is_restored(path) => {
+                    Some(path.clone())
+                }
+                State::Incomplete { .. } => None,
+                _ => return Self::State(source),
+            };
+            Self::UnusableState {
+                checkpoint,
+                path,
+                source: Box::new(source),
+            }
+        }
+    }
+
     /// Whether another attempt may succeed.
     pub fn retryable(&self) -> bool {
         !matches!(
@@ -115,9 +150,66 @@ impl Error {
     }
 }
 
+fn restored_from(checkpoint: CheckpointId) -> String {
+    if checkpoint.is_some() {
+        format!("the state of checkpoint {checkpoint} cannot be restored")
+    } else {
+        "the state that the job was submitted to start from cannot be restored".to_owned()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use flott_proto::key_group::KeyGroupRange;
+    use flott_proto::state_handle::StateFile;
+    use flott_statestore::Error as State;
+
     use super::*;
+
+    #[test]
+    fn only_damage_of_the_restored_files_is_blamed_on_the_checkpoint() {
+        let file = StateFile {
+            path: "c/default/j/shared/1-1-v-0/00000001".into(),
+            local_name: "1.sst".into(),
+            size: 1,
+            crc32c: 0,
+            key_groups: KeyGroupRange { first: 0, last: 1 },
+        };
+        let path = file.path.clone();
+        let files = [(path.clone(), file)].into();
+        let restored = [SubtaskState {
+            files,
+            ..SubtaskState::default()
+        }];
+        let corrupt = |path: &str| State::Corrupt {
+            path: path.to_owned(),
+            reason: "its CRC-32C is 0".to_owned(),
+        };
+        let incomplete = State::Incomplete {
+            reason: "key group 3 is missing".to_owned(),
+        };
+        for (error, blamed) in [
+            (State::Missing { path: path.clone() }, Some(Some(&path))),
+            (corrupt(&path), Some(Some(&path))),
+            (incomplete, Some(None)),
+            (corrupt("/local/db/1.sst"), None),
+            (State::TooManyStates { max: 1 }, None),
+        ] {
+            let error = Error::restoring(CheckpointId(7), &restored)(error);
+            let found = match &error {
+                Error::UnusableState { path, .. } => Some(path.as_ref()),
+                _ => None,
+            };
+            assert_eq!(found, blamed, "{error}");
+            assert!(error.retryable());
+        }
+        let missing = Error::restoring(CheckpointId(7), &restored)(State::Missing { path });
+        assert_eq!(
+            missing.full_text(),
+            "the state of checkpoint 7 cannot be restored: state file c/default/j/shared/1-1-v-0/00000001 is missing \
+             from the checkpoint storage"
+        );
+    }
 
     #[test]
     fn only_faults_of_the_job_are_final() {

@@ -319,7 +319,8 @@ impl Cluster {
         Ok(())
     }
 
-    fn local_pid(&self) -> anyhow::Result<i32> {
+    /// The process that starts the others, and starts them again with `--respawn`.
+    pub fn local_pid(&self) -> anyhow::Result<i32> {
         let pid = self.local.id().context("flott local has ended")?;
         Ok(i32::try_from(pid)?)
     }

@@ -9,6 +9,9 @@ use tonic::transport::Channel;
 
 use super::{ATTEMPT_TIMEOUT, Client, ClientError};
 
+/// Reading all files of large state takes longer than anybody waits; above this the command is to be repeated with less.
+const VERIFY_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
 /// A savepoint of large state takes minutes; above this the user should look instead of wait.
 const SAVEPOINT_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
@@ -69,6 +72,42 @@ impl Client {
             .checkpoints;
         checkpoints.sort_by_key(|checkpoint| std::cmp::Reverse(checkpoint.id));
         Ok(checkpoints)
+    }
+
+    /// Checks the files of the retained checkpoints and of the savepoints; without `contents` they are not read.
+    pub async fn verify_checkpoints(
+        &self,
+        namespace: &str,
+        job_id: &str,
+        contents: bool,
+    ) -> Result<wire::VerifyCheckpointsResponse, ClientError> {
+        let request = wire::VerifyCheckpointsRequest {
+            namespace: namespace.to_owned(),
+            job_id: job_id.to_owned(),
+            contents,
+        };
+        let verified = |mut jm: JobManagerClient<Channel>, request| async move {
+            jm.verify_checkpoints(request).await
+        };
+        self.call(VERIFY_TIMEOUT, request, verified).await
+    }
+
+    /// Finds objects of a job that nobody needs and nobody ever will; deletes them if that is said.
+    pub async fn collect_orphans(
+        &self,
+        namespace: &str,
+        job_id: &str,
+        delete: bool,
+    ) -> Result<wire::CollectOrphansResponse, ClientError> {
+        let request = wire::CollectOrphansRequest {
+            namespace: namespace.to_owned(),
+            job_id: job_id.to_owned(),
+            delete,
+        };
+        let collected = |mut jm: JobManagerClient<Channel>, request| async move {
+            jm.collect_orphans(request).await
+        };
+        self.call(VERIFY_TIMEOUT, request, collected).await
     }
 
     /// Ends a job without a savepoint.

@@ -1,4 +1,4 @@
-//! `flott list|info|checkpoints|savepoint|stop|cancel|forget`.
+//! `flott list|info|savepoint|stop|cancel|forget`.
 
 use flott_proto::wire;
 
@@ -7,7 +7,7 @@ use super::resolve::{has_ended, resolve};
 use super::sql::absolute_location;
 use crate::args::{JobArgs, ListArgs, NamespaceArgs, OutputFormat, SavepointArgs, StopArgs};
 use crate::client::Client;
-use crate::shapes::{Checkpoint, CheckpointList, Job, JobInfo, JobList, JobRef, SavepointRef};
+use crate::shapes::{Job, JobInfo, JobList, JobRef, SavepointRef};
 use crate::{Error, output};
 
 pub(crate) async fn list(arguments: &ListArgs) -> Result<(), Error> {
@@ -103,49 +103,6 @@ pub(crate) async fn info(arguments: &JobArgs) -> Result<(), Error> {
     Ok(())
 }
 
-pub(crate) async fn checkpoints(arguments: &JobArgs) -> Result<(), Error> {
-    let (client, id) = find(&arguments.namespace, &arguments.job).await?;
-    let checkpoints = client
-        .checkpoints(&arguments.namespace.namespace, &id)
-        .await?;
-    if arguments.namespace.cluster.output == OutputFormat::Json {
-        output::json(&CheckpointList::from(checkpoints));
-        return Ok(());
-    }
-    let row = |info: wire::CheckpointInfo| {
-        let failure = info.failure.clone();
-        let checkpoint = Checkpoint::from(info);
-        let place = checkpoint.path.unwrap_or(failure);
-        let numbers = [
-            checkpoint.duration_ms,
-            checkpoint.size_bytes,
-            checkpoint.uploaded_bytes,
-        ];
-        let mut row = vec![
-            checkpoint.id.to_string(),
-            checkpoint.kind.to_owned(),
-            checkpoint.status,
-        ];
-        row.push(checkpoint.triggered_at.unwrap_or_default());
-        row.extend(numbers.iter().map(u64::to_string));
-        row.push(place);
-        row
-    };
-    let rows = checkpoints.into_iter().map(row).collect();
-    let header = [
-        "ID",
-        "KIND",
-        "STATUS",
-        "TRIGGERED",
-        "MS",
-        "BYTES",
-        "UPLOADED",
-        "PATH OR FAILURE",
-    ];
-    output::table(&header, rows, "no checkpoints yet");
-    Ok(())
-}
-
 pub(crate) async fn savepoint(arguments: &SavepointArgs) -> Result<(), Error> {
     let (client, id) = find(&arguments.namespace, &arguments.job).await?;
     let directory = directory(arguments.directory.as_deref())?;
@@ -193,7 +150,8 @@ pub(crate) async fn forget(arguments: &JobArgs) -> Result<(), Error> {
     Ok(())
 }
 
-async fn find(arguments: &NamespaceArgs, job: &str) -> Result<(Client, String), Error> {
+/// A client, and the id of the job that is meant.
+pub(super) async fn find(arguments: &NamespaceArgs, job: &str) -> Result<(Client, String), Error> {
     let client = connect_namespace(arguments)?;
     let id = resolve(&client, &arguments.namespace, job).await?;
     Ok((client, id))

@@ -1,12 +1,14 @@
 //! The client's verbs, each a function of its arguments.
 //!
 //! - [`cluster`]: all about the group of JobManagers. [`run`]: run, explain; [`sql`] gets a JobGraph from a script, [`progress`] follows a job.
-//! - [`jobs`]: list, info, checkpoints, savepoint, stop, cancel, forget; [`resolve`] finds the job that is meant.
+//! - [`jobs`]: list, info, savepoint, stop, cancel, forget; [`resolve`] finds the job that is meant. [`checkpoints`]: list,
+//!   verify, gc.
 //! - [`namespace`]: create, list, describe, update, delete.
 //! - [`kv`]: the key-value space. [`bench`]: measuring. [`certs`]: certificates. [`reference`](mod@reference): config.
 
 pub(crate) mod bench;
 pub(crate) mod certs;
+pub(crate) mod checkpoints;
 pub(crate) mod cluster;
 pub(crate) mod jobs;
 pub(crate) mod kv;

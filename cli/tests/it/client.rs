@@ -69,6 +69,18 @@ impl JobManager for Member {
     ) -> Result<Response<wire::ListCheckpointsResponse>, Status> {
         self.take("list_checkpoints")
     }
+    async fn verify_checkpoints(
+        &self,
+        _: Request<wire::VerifyCheckpointsRequest>,
+    ) -> Result<Response<wire::VerifyCheckpointsResponse>, Status> {
+        self.take("verify_checkpoints")
+    }
+    async fn collect_orphans(
+        &self,
+        _: Request<wire::CollectOrphansRequest>,
+    ) -> Result<Response<wire::CollectOrphansResponse>, Status> {
+        self.take("collect_orphans")
+    }
     async fn cancel_job(
         &self,
         _: Request<wire::CancelJobRequest>,

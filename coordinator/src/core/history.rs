@@ -63,6 +63,13 @@ impl History {
         });
     }
 
+    /// Why that checkpoint is unusable, if it is and that is not too long ago.
+    pub fn why_discarded(&self, checkpoint: CheckpointId) -> Option<&str> {
+        let discarded = What::CheckpointDiscarded(checkpoint);
+        let event = self.iter().rev().find(|event| event.what == discarded)?;
+        Some(&event.cause)
+    }
+
     /// Panics if the history contradicts itself.
     pub fn check(&self) {
         assert!(self.0.len() <= EVENTS_MAX);

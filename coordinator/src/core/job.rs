@@ -20,8 +20,9 @@ use flott_proto::ids::{
     AttemptNumber, CheckpointId, JobId, LeaderEpoch, Namespace, SubtaskId, TaskManagerId,
 };
 use flott_proto::job_graph::JobGraph;
+use flott_proto::state_handle::StateFile;
 
-use super::checkpoint::{CheckpointStore, RestorePoint};
+use super::checkpoint::{CheckpointStore, CompletedCheckpoint, RestorePoint};
 use super::graph_object::GraphObject;
 use super::history::{History, What};
 use super::settings::JobSettings;
@@ -123,6 +124,50 @@ pub struct FailureHistory {
     pub backoff_ms: u64,
 }
 
+/// State that an attempt of a job can begin from.
+#[derive(Clone, Copy, Debug)]
+pub enum Start<'a> {
+    /// From what it was submitted with.
+    Submitted(&'a RestorePoint),
+    Checkpoint(&'a CompletedCheckpoint),
+}
+
+impl<'a> Start<'a> {
+    /// [`CheckpointId::NONE`] of what the job was submitted with.
+    pub fn id(self) -> CheckpointId {
+        match self {
+            Self::Submitted(_) => CheckpointId::NONE,
+            Self::Checkpoint(checkpoint) => checkpoint.id,
+        }
+    }
+
+    /// What its files' paths are relative to.
+    pub fn root(self, job: &'a Job) -> &'a str {
+        match self {
+            Self::Submitted(point) => &point.root,
+            Self::Checkpoint(_) => &job.settings.checkpoint_dir,
+        }
+    }
+
+    /// Its file of that path.
+    pub fn file(self, path: &str) -> Option<&'a StateFile> {
+        let subtasks = match self {
+            Self::Submitted(point) => &point.subtasks,
+            Self::Checkpoint(checkpoint) => &checkpoint.subtasks,
+        };
+        subtasks.values().find_map(|state| state.files.get(path))
+    }
+}
+
+impl fmt::Display for Start<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Submitted(_) => f.write_str("the state that it was submitted to start from"),
+            Self::Checkpoint(checkpoint) => write!(f, "checkpoint {}", checkpoint.id),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
     pub id: JobId,
@@ -168,6 +213,20 @@ impl Job {
                 subtask,
             })
         })
+    }
+
+    /// What it can begin from: the savepoint that it is being stopped with, for what that covers is to become visible; the
+    /// newest completed checkpoint, older ones, what it was submitted with. The next attempt takes the first; without any it
+    /// begins empty.
+    pub fn starts(&self) -> impl Iterator<Item = Start<'_>> {
+        let savepoints = self.checkpoints.savepoints.iter();
+        let stopping = savepoints.filter(|savepoint| savepoint.id == self.final_checkpoint);
+        let retained = self.checkpoints.retained.iter().rev();
+        let submitted = self.restore.as_deref().map(Start::Submitted);
+        stopping
+            .chain(retained)
+            .map(|checkpoint| Start::Checkpoint(checkpoint))
+            .chain(submitted)
     }
 
     /// Whether the present attempt's tasks are meant to run.

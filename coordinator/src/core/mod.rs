@@ -10,7 +10,7 @@
 //! [`feature_level`] and [`retired`]: what the members must agree on when some are older, or none any more. [`lineage`]:
 //! going on from the state of a cluster that has ended.
 //! [`scheduler`] and [`restart`] are the two solvers; [`records`] writes the state to a snapshot and reads it back;
-//! [`digest`] makes it a number that members compare.
+//! [`digest`] makes it a number that members compare. [`orphans`]: which objects nobody will ever need.
 
 pub mod apply;
 pub mod checkpoint;
@@ -23,6 +23,7 @@ pub mod kv;
 pub mod lineage;
 pub mod namespace;
 pub mod observed;
+pub mod orphans;
 pub mod plan;
 pub mod records;
 pub mod reported;

@@ -71,6 +71,7 @@ pub enum UnderWay {
     DeleteFiles(JobId),
     Sweep(JobId),
     LoadGraph(JobId),
+    CheckFile(JobId),
     /// At most one step of a namespace's deletion at a time.
     Purge(Namespace),
     /// At most one batch of forgotten jobs at a time.
@@ -83,6 +84,24 @@ pub struct MetadataWritten {
     pub checkpoint: CheckpointId,
     /// (directory, object relative to the root), or why it failed.
     pub outcome: Result<(String, String), String>,
+}
+
+/// What the leader itself finds of a file that a task could not restore.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileChecked {
+    /// The attempt whose task it was.
+    pub attempt: AttemptNumber,
+    pub path: String,
+    pub condition: FileCondition,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileCondition {
+    Whole,
+    /// Missing, or with other bytes than were written.
+    Damaged,
+    /// The storage does not answer.
+    Unknown,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -102,6 +121,8 @@ pub struct Observed {
     pub swept: BTreeSet<JobId>,
     /// Graphs that are in object storage, read when they were needed; or why that failed last.
     pub graphs: BTreeMap<JobId, Result<Arc<JobGraph>, String>>,
+    /// Of each job whose present attempt could not restore a file.
+    pub files_checked: BTreeMap<JobId, FileChecked>,
     /// When all tasks of an attempt were first seen running, wall time.
     pub all_running_at_ms: BTreeMap<JobId, (AttemptNumber, i64)>,
 }
@@ -119,6 +140,7 @@ impl Observed {
             starting: BTreeMap::new(),
             swept: BTreeSet::new(),
             graphs: BTreeMap::new(),
+            files_checked: BTreeMap::new(),
             all_running_at_ms: BTreeMap::new(),
         }
     }
@@ -265,6 +287,10 @@ impl Observed {
                 .get(job)
                 .is_some_and(|job| job.attempt == *attempt)
         });
+        self.files_checked.retain(|job, checked| {
+            let job = state.jobs.get(job);
+            job.is_some_and(|job| job.attempt == checked.attempt)
+        });
         self.swept.retain(|job| state.jobs.contains_key(job));
         self.graphs.retain(|job, _| {
             let job = state.jobs.get(job);
@@ -368,8 +394,14 @@ impl Observed {
             }
         };
         match message {
+            // The tasks of a new attempt have not heard what those before them were told of checkpoints.
             Message::Deploy(deploy) => told(&deploy.job_id, &|told| {
-                told.deployed = AttemptNumber(deploy.attempt)
+                *told = Told {
+                    deployed: AttemptNumber(deploy.attempt),
+                    cancelled: told.cancelled,
+                    finished: told.finished,
+                    ..Told::default()
+                }
             }),
             Message::Cancel(cancel) => told(&cancel.job_id, &|told| {
                 told.cancelled = AttemptNumber(cancel.attempt)

@@ -21,7 +21,29 @@ pub struct TaskView {
     pub retryable: bool,
     /// The failure is a broken connection to that TaskManager.
     pub lost_peer: String,
+    /// The failure is that of a restore.
+    pub unusable_state: Option<UnusableState>,
     pub counters: wire::TaskCounters,
+}
+
+/// What a task was to begin from, and cannot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnusableState {
+    /// [`CheckpointId::NONE`]: what the job was submitted to start from.
+    pub checkpoint: CheckpointId,
+    /// The file that is missing or damaged; none if the files do not make up the whole state.
+    pub path: Option<String>,
+    pub reason: String,
+}
+
+impl From<wire::UnusableState> for UnusableState {
+    fn from(unusable: wire::UnusableState) -> Self {
+        Self {
+            checkpoint: CheckpointId(unusable.checkpoint_id),
+            path: Some(unusable.path).filter(|path| !path.is_empty()),
+            reason: unusable.reason,
+        }
+    }
 }
 
 impl TaskView {
@@ -129,6 +151,7 @@ pub(super) fn view(report: wire::TaskReport) -> Result<(TaskId, TaskView), Malfo
         failure: report.failure,
         retryable: !report.failure_is_final,
         lost_peer: report.lost_peer,
+        unusable_state: report.unusable_state.map(UnusableState::from),
         counters: report.counters.unwrap_or_default(),
     };
     Ok((task, view))

@@ -20,7 +20,8 @@ use self::task_manager::FakeTaskManager;
 use super::graph_object::GraphObject;
 use super::lineage::Beginning;
 use super::namespace::Quota;
-use super::observed::{ConnectionId, MetadataWritten, Now};
+use super::observed::{ConnectionId, FileChecked, FileCondition, MetadataWritten, Now};
+use super::orphans::{Orphan, orphans};
 use super::plan::{Settings, Work};
 use super::{ClusterState, Job, Observed, Response, plan};
 
@@ -41,6 +42,12 @@ pub(crate) struct World {
     pub attempts: BTreeMap<JobId, Vec<u32>>,
     /// Objects that were deleted.
     pub deleted: BTreeSet<String>,
+    /// Objects that nobody can read any more.
+    pub damaged: BTreeSet<String>,
+    /// Objects that TaskManagers cannot read, and the leader can.
+    pub misread: BTreeSet<String>,
+    /// The checkpoint that each attempt was deployed with, by job.
+    pub restored: BTreeMap<JobId, BTreeMap<u32, CheckpointId>>,
     /// Objects that were ever written, by job.
     written: BTreeMap<JobId, BTreeSet<String>>,
     /// Job graphs that are too large for the log, by path.
@@ -75,6 +82,9 @@ impl World {
             },
             attempts: BTreeMap::new(),
             deleted: BTreeSet::new(),
+            damaged: BTreeSet::new(),
+            misread: BTreeSet::new(),
+            restored: BTreeMap::new(),
             written: BTreeMap::new(),
             graphs: BTreeMap::new(),
             graphs_read: 0,
@@ -410,8 +420,42 @@ impl World {
         written.difference(&self.deleted).cloned().collect()
     }
 
+    /// A file of one of the job's retained checkpoints becomes unreadable.
+    pub(crate) fn damage(&mut self, job: &JobId, choice: usize) {
+        let retained = self.state.jobs[job].checkpoints.retained.iter();
+        let files: Vec<_> = retained.flat_map(|checkpoint| checkpoint.paths()).collect();
+        if !files.is_empty() {
+            self.damaged.insert(files[choice % files.len()].to_owned());
+        }
+    }
+
+    /// Deletes the orphans of a job; those that there were.
+    pub(crate) fn collect_orphans(&mut self, job: &JobId) -> Vec<Orphan> {
+        let objects = self.objects_of(job).into_iter().map(|path| (path, 1));
+        let (cluster, job) = (&self.settings.cluster, &self.state.jobs[job]);
+        let found = orphans(&self.state, cluster, job, objects.collect());
+        self.deleted
+            .extend(found.iter().map(|orphan| orphan.path.clone()));
+        found
+    }
+
     fn work(&mut self, work: Work) {
         match work {
+            Work::CheckFile {
+                job, attempt, file, ..
+            } => {
+                let condition = if self.damaged.contains(&file.path) {
+                    FileCondition::Damaged
+                } else {
+                    FileCondition::Whole
+                };
+                let checked = FileChecked {
+                    attempt,
+                    path: file.path,
+                    condition,
+                };
+                self.observed.files_checked.insert(job, checked);
+            }
             Work::Sweep { job } => {
                 let ended = &self.state.jobs[&job];
                 assert!(ended.status.is_terminal() && ended.is_clean());
@@ -432,7 +476,13 @@ impl World {
                 self.observed.graphs.insert(job, graph);
             }
             Work::WriteMetadata { job, checkpoint } => {
-                let object = format!("{}/{job}/chk-{checkpoint}/_metadata", self.settings.cluster);
+                let directory = paths::job(
+                    &self.settings.cluster,
+                    &self.state.jobs[&job].namespace,
+                    &job,
+                );
+                let directory = paths::checkpoint(&directory, checkpoint);
+                let object = format!("{directory}/{}", paths::METADATA);
                 self.written
                     .entry(job.clone())
                     .or_default()

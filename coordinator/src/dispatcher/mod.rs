@@ -1,5 +1,6 @@
 //! The gRPC service for clients.
 //!
+//! - `files`: the job's files in checkpoint storage, checked and cleaned up because somebody asked for it.
 //! - [`admin`]: for operators of the group; [`debug`]: what a debug bundle is told.
 //! - [`submit`]: what a submission has to pass before it is replicated.
 //! - [`show`]: replicated state and observation as clients see them.
@@ -9,6 +10,7 @@
 
 mod admin;
 mod debug;
+mod files;
 mod namespaces;
 mod show;
 mod submit;
@@ -285,6 +287,20 @@ impl JobManager for Dispatcher {
         Ok(Response::new(wire::ListCheckpointsResponse {
             checkpoints: show::checkpoints(&job, self.clock.now_ms()),
         }))
+    }
+
+    async fn verify_checkpoints(
+        &self,
+        request: Request<wire::VerifyCheckpointsRequest>,
+    ) -> Answer<wire::VerifyCheckpointsResponse> {
+        self.verify(request.into_inner()).await
+    }
+
+    async fn collect_orphans(
+        &self,
+        request: Request<wire::CollectOrphansRequest>,
+    ) -> Answer<wire::CollectOrphansResponse> {
+        self.collect(request.into_inner()).await
     }
 
     async fn cancel_job(

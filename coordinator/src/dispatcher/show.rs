@@ -182,21 +182,25 @@ pub(super) fn checkpoints(job: &Job, now_ms: i64) -> Vec<wire::CheckpointInfo> {
             duration_ms: (now_ms - pending.triggered_at_ms).max(0) as u64,
             ..Default::default()
         });
-    let ended = |summary: &Summary| wire::CheckpointInfo {
-        id: summary.id.0,
-        kind: wire_kind(summary.kind),
-        status: if summary.outcome.is_ok() {
-            "COMPLETED"
-        } else {
-            "FAILED"
+    let ended = |summary: &Summary| {
+        let (status, path, failure) = match &summary.outcome {
+            Err(failure) => ("FAILED", "", failure.as_str()),
+            Ok(path) => match job.events.why_discarded(summary.id) {
+                Some(cause) => ("UNUSABLE", path.as_str(), cause),
+                None => ("COMPLETED", path.as_str(), ""),
+            },
+        };
+        wire::CheckpointInfo {
+            id: summary.id.0,
+            kind: wire_kind(summary.kind),
+            status: status.to_owned(),
+            triggered_at_ms: summary.triggered_at_ms,
+            duration_ms: summary.duration_ms,
+            size_bytes: summary.size,
+            uploaded_bytes: summary.uploaded_bytes,
+            path: path.to_owned(),
+            failure: failure.to_owned(),
         }
-        .to_owned(),
-        triggered_at_ms: summary.triggered_at_ms,
-        duration_ms: summary.duration_ms,
-        size_bytes: summary.size,
-        uploaded_bytes: summary.uploaded_bytes,
-        path: summary.outcome.clone().unwrap_or_default(),
-        failure: summary.outcome.clone().err().unwrap_or_default(),
     };
     pending
         .into_iter()

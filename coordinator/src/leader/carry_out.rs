@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flott_node::OnFailure;
-use flott_proto::ids::{CheckpointId, JobId};
+use flott_proto::ids::{AttemptNumber, CheckpointId, JobId};
+use flott_proto::state_handle::StateFile;
 use flott_proto::wire::{self, command::Decision};
 use tracing::{debug, warn};
 
 use super::session::Session;
 use super::{Event, chain};
 use crate::core::ClusterState;
-use crate::core::observed::{MetadataWritten, UnderWay};
+use crate::core::observed::{FileChecked, FileCondition, MetadataWritten, UnderWay};
 use crate::core::plan::{Plan, Work};
 use crate::{checkpoint_files, metrics};
 
@@ -38,6 +39,12 @@ impl Session {
                 Work::DeleteFiles { job, paths } => self.delete_files(state, job, paths),
                 Work::Sweep { job } => self.sweep(state, job),
                 Work::LoadGraph { job } => self.load_graph(state, job),
+                Work::CheckFile {
+                    job,
+                    attempt,
+                    root,
+                    file,
+                } => self.check_file(job, attempt, root, file),
             }
         }
     }
@@ -165,6 +172,31 @@ impl Session {
                 }
                 let loaded = Event::GraphLoaded { job: id, outcome };
                 let _ = to_self.send(loaded).await;
+                Ok::<_, String>(())
+            });
+    }
+
+    fn check_file(&mut self, id: JobId, attempt: AttemptNumber, root: String, file: StateFile) {
+        self.observed
+            .under_way
+            .insert(UnderWay::CheckFile(id.clone()));
+        let to_self = self.to_self.clone();
+        self.tasks
+            .spawn("check state file", OnFailure::Log, async move {
+                let condition = match checkpoint_files::check::file(&root, &file).await {
+                    Ok(None) => FileCondition::Whole,
+                    Ok(Some(fault)) => {
+                        warn!(job = %id, file = file.path, %fault, "a task cannot restore this file, and it is damaged");
+                        FileCondition::Damaged
+                    }
+                    Err(error) => {
+                        let error = chain(&error);
+                        warn!(job = %id, file = file.path, error, "a task cannot restore this file, and it cannot be looked at");
+                        FileCondition::Unknown
+                    }
+                };
+                let checked = FileChecked { attempt, path: file.path, condition };
+                let _ = to_self.send(Event::FileChecked { job: id, checked }).await;
                 Ok::<_, String>(())
             });
     }

@@ -21,7 +21,7 @@ use flott_proto::wire::{self, command::Decision};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info};
 
-use crate::core::observed::{ConnectionId, MetadataWritten, UnderWay};
+use crate::core::observed::{ConnectionId, FileChecked, MetadataWritten, UnderWay};
 use crate::core::{Observed, Response};
 use crate::metrics;
 use crate::raft::{ProposeError, RaftNode};
@@ -74,6 +74,11 @@ pub(crate) enum Event {
     Swept {
         job: JobId,
         empty: bool,
+    },
+    /// The leader has looked at a file that a task could not restore.
+    FileChecked {
+        job: JobId,
+        checked: FileChecked,
     },
     GraphLoaded {
         job: JobId,

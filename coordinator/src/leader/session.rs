@@ -237,6 +237,12 @@ impl Session {
                     .remove(&UnderWay::LoadGraph(job.clone()));
                 self.observed.graphs.insert(job, outcome);
             }
+            Event::FileChecked { job, checked } => {
+                self.observed
+                    .under_way
+                    .remove(&UnderWay::CheckFile(job.clone()));
+                self.observed.files_checked.insert(job, checked);
+            }
             Event::Inspect { job, answer } => {
                 let note = job.as_ref().and_then(|job| self.notes.get(job).cloned());
                 // Who asked may be gone already.

@@ -1,9 +1,10 @@
 //! The log of what has been decided: one line for each transition of a job or of its checkpoints.
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::session::Session;
 use crate::core::ClusterState;
+use crate::core::history::What;
 use crate::metrics;
 
 impl Session {
@@ -20,6 +21,16 @@ impl Session {
             {
                 info!(job = %id, name = job.graph.name, namespace = %job.namespace, status = %job.status,
                     attempt = %job.attempt, cause = job.failures.last_cause, "job changed");
+            }
+            let (event, event_before) = (
+                job.events.iter().next_back(),
+                before.and_then(|b| b.events.iter().next_back()),
+            );
+            if let Some(event) = event.filter(|_| event != event_before)
+                && let What::CheckpointDiscarded(checkpoint) = event.what
+            {
+                metrics::checkpoint_discarded();
+                warn!(job = %id, %checkpoint, cause = event.cause, "checkpoint is unusable");
             }
             let (last, last_before) = (
                 job.checkpoints.history.last(),

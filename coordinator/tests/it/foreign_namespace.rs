@@ -230,6 +230,26 @@ async fn no_call_shows_or_changes_anything_of_another_namespace() {
         code(jobs.list_checkpoints(list).await),
         Code::NotFound,
     );
+    let verify = wire::VerifyCheckpointsRequest {
+        namespace: namespace.clone(),
+        job_id: job_id.clone(),
+        contents: true,
+    };
+    ask(
+        "VerifyCheckpoints",
+        code(jobs.verify_checkpoints(verify).await),
+        Code::NotFound,
+    );
+    let collect = wire::CollectOrphansRequest {
+        namespace: namespace.clone(),
+        job_id: job_id.clone(),
+        delete: true,
+    };
+    ask(
+        "CollectOrphans",
+        code(jobs.collect_orphans(collect).await),
+        Code::NotFound,
+    );
     let cancel = wire::CancelJobRequest {
         namespace: namespace.clone(),
         job_id: job_id.clone(),

@@ -261,7 +261,7 @@ fn open_state(
         let bytes: u64 = state.restore.iter().map(SubtaskState::size).sum();
         let took_ms = spec.clock.monotonic().saturating_sub(start).as_millis() as u64;
         info!(checkpoint = %state.restored_checkpoint, bytes, took_ms, "state restored");
-        restored?
+        restored.map_err(Error::restoring(state.restored_checkpoint, &state.restore))?
     } else {
         KeyedBackend::create(&state.dir, max_parallelism, key_groups, state.options)?
     };

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use flott_proto::ids::{CheckpointId, TaskId};
-use flott_proto::wire::{TaskCounters, TaskReport, TaskState};
+use flott_proto::wire::{TaskCounters, TaskReport, TaskState, UnusableState};
 
 use crate::Error;
 use crate::time::WATERMARK_NONE;
@@ -22,6 +22,8 @@ pub struct Failure {
     pub is_final: bool,
     /// The TaskManager at the other end of a broken data connection; empty otherwise.
     pub lost_peer: String,
+    /// What the task was to begin from cannot be restored.
+    pub unusable_state: Option<UnusableState>,
 }
 
 impl From<&Error> for Failure {
@@ -33,6 +35,18 @@ impl From<&Error> for Failure {
                 .lost_peer()
                 .map(ToString::to_string)
                 .unwrap_or_default(),
+            unusable_state: match error {
+                Error::UnusableState {
+                    checkpoint,
+                    path,
+                    source,
+                } => Some(UnusableState {
+                    checkpoint_id: checkpoint.0,
+                    path: path.clone().unwrap_or_default(),
+                    reason: source.to_string(),
+                }),
+                _ => None,
+            },
         }
     }
 }
@@ -155,6 +169,7 @@ impl Progress {
             lost_peer: failure
                 .map(|failure| failure.lost_peer.clone())
                 .unwrap_or_default(),
+            unusable_state: failure.and_then(|failure| failure.unusable_state.clone()),
         }
     }
 }

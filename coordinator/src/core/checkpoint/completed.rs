@@ -45,13 +45,13 @@ impl CompletedCheckpoint {
         self.subtasks.values().map(SubtaskState::size).sum()
     }
 
-    fn files(&self) -> impl Iterator<Item = &StateFile> {
+    pub(crate) fn files(&self) -> impl Iterator<Item = &StateFile> {
         self.subtasks
             .values()
             .flat_map(|state| state.files.values())
     }
 
-    fn paths(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &str> {
         self.files().map(|file| file.path.as_str())
     }
 }
@@ -431,8 +431,14 @@ mod tests {
                     }
                     Op::Discard(index) => {
                         if !store.retained.is_empty() {
-                            let id = index.get(&store.retained).id;
-                            store.discard(id);
+                            let unusable = index.get(&store.retained).clone();
+                            prop_assert!(store.discard(unusable.id));
+                            // What nobody shares with it goes, and so does its metadata.
+                            let kept = store.retained.iter().chain(&store.savepoints);
+                            let kept: BTreeSet<&str> = kept.flat_map(|checkpoint| checkpoint.paths()).collect();
+                            for path in unusable.paths().chain(unusable.metadata_object.as_deref()) {
+                                prop_assert_ne!(kept.contains(path), store.retired.contains(path), "{}", path);
+                            }
                         }
                     }
                     Op::ForgetAll => deleted.append(&mut store.retired),

@@ -8,6 +8,9 @@
 //!            deleted ◄── ForgetFiles ── objects deleted by the leader of this epoch ◄── retired (its files listed)
 //! ```
 //!
+//! A completed checkpoint that turns out to be unreadable is retired ahead of its time by DiscardCheckpoint: see
+//! `core/plan/fallback.rs`. What it shares with a usable one stays.
+//!
 //! The replicated state holds the whole file set of each retained checkpoint, so a leader recovers a job without
 //! reading object storage. A file may be deleted only if no retained checkpoint, savepoint or restore point names it:
 //! [`CheckpointStore`] keeps that as plain set arithmetic, after each change.

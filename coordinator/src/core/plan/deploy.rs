@@ -12,7 +12,8 @@ use flott_proto::wire::{self, command::Decision, job_manager_message::Message};
 use super::placement::Placement;
 use super::slots::Slots;
 use super::{Plan, Situation, Work};
-use crate::core::job::{Assignment, Job, JobStatus};
+use crate::core::checkpoint::RestorePoint;
+use crate::core::job::{Assignment, Job, JobStatus, Start};
 use crate::core::namespace::Usage;
 use crate::core::observed::UnderWay;
 use crate::core::records::assignments_to_wire;
@@ -168,23 +169,26 @@ fn deployment(
     }
 }
 
-/// What a subtask starts from: the newest completed checkpoint, else what the job was submitted with, else nothing.
+/// What a subtask starts from.
 fn restore(job: &Job, subtask: &SubtaskId) -> wire::TaskDeployment {
-    if let Some(latest) = job.checkpoints.latest() {
-        let state = latest
-            .subtasks
-            .get(subtask)
-            .map(|state| state.to_wire(subtask.subtask));
-        return wire::TaskDeployment {
-            restore: state.into_iter().collect(),
-            restore_checkpoint_id: latest.id.0,
-            restore_is_base: true,
-            ..Default::default()
-        };
+    match job.starts().next() {
+        None => wire::TaskDeployment::default(),
+        Some(Start::Checkpoint(checkpoint)) => {
+            let state = checkpoint.subtasks.get(subtask);
+            let state = state.map(|state| state.to_wire(subtask.subtask));
+            wire::TaskDeployment {
+                restore: state.into_iter().collect(),
+                restore_checkpoint_id: checkpoint.id.0,
+                restore_is_base: true,
+                ..Default::default()
+            }
+        }
+        Some(Start::Submitted(point)) => submitted(job, point, subtask),
     }
-    let Some(point) = &job.restore else {
-        return wire::TaskDeployment::default();
-    };
+}
+
+/// Its part of what the job was submitted with.
+fn submitted(job: &Job, point: &RestorePoint, subtask: &SubtaskId) -> wire::TaskDeployment {
     let parallelism = job
         .graph
         .vertex(&subtask.vertex)

@@ -2,9 +2,11 @@
 
 use flott_proto::wire::{self, TaskState, command::Decision};
 
+use super::fallback::{self, Step};
 use super::placement::Placement;
 use super::{Plan, Presence, Situation};
 use crate::core::job::Job;
+use crate::core::reported::UnusableState;
 use crate::core::restart;
 
 /// Proposes the end of the attempt if it is over; says whether it is.
@@ -14,16 +16,41 @@ pub(super) fn watch(
     placement: &Placement<'_>,
     plan: &mut Plan,
 ) -> bool {
-    let Some(failure) = failure(job, placement) else {
+    let Some(mut failure) = failure(job, placement) else {
         return false;
     };
     let strategy = &job.settings.restart_strategy;
     let now_ms = situation.now.wall_ms;
-    let decision = if failure.retryable {
+    let mut decision = if failure.retryable {
         strategy.decide(&job.failures, now_ms)
     } else {
         restart::Decision::Fail
     };
+    // A job that does not start again keeps all its checkpoints.
+    if decision != restart::Decision::Fail
+        && let Some(unusable) = &failure.unusable_state
+    {
+        match fallback::step(situation, job, unusable) {
+            Step::Wait => return true,
+            Step::Check(work) => {
+                plan.works.push(work);
+                return true;
+            }
+            Step::Discard(discard) => {
+                let decision = Decision::DiscardCheckpoint(discard);
+                plan.proposals.push((job.id.clone(), decision));
+                return true;
+            }
+            Step::Restart => {}
+            Step::RestartThoughWhole => failure.cause.push_str(
+                "; the JobManager finds that file as it should be: look at the TaskManager's way to the storage",
+            ),
+            Step::Fail { remedy } => {
+                decision = restart::Decision::Fail;
+                failure.cause = format!("{}; {remedy}", failure.cause);
+            }
+        }
+    }
     let (restart_at_ms, restart_backoff_ms) = match decision {
         restart::Decision::RestartAt { at_ms, backoff_ms } => (at_ms, backoff_ms),
         restart::Decision::Fail => (0, 0),
@@ -44,12 +71,13 @@ pub(super) fn watch(
 struct Failure {
     cause: String,
     retryable: bool,
+    unusable_state: Option<UnusableState>,
 }
 
-/// The failure to blame, if there is one: a task's own failure before a lost TaskManager, and that before the broken
-/// connections that are its echo.
+/// The failure to blame, if there is one: a state that cannot be restored before any other failure of a task's own, that
+/// before a lost TaskManager, and that before the broken connections that are its echo.
 fn failure(job: &Job, placement: &Placement<'_>) -> Option<Failure> {
-    let mut echo = None;
+    let (mut own, mut echo) = (None, None);
     for (subtask, view) in placement.tasks() {
         let Some(task) = view.filter(|task| task.state == TaskState::Failed) else {
             continue;
@@ -57,11 +85,19 @@ fn failure(job: &Job, placement: &Placement<'_>) -> Option<Failure> {
         let failure = Failure {
             cause: format!("task {subtask}: {}", task.failure),
             retryable: task.retryable,
+            unusable_state: task.unusable_state.clone(),
         };
-        if task.lost_peer.is_empty() {
+        if failure.unusable_state.is_some() {
             return Some(failure);
         }
-        echo.get_or_insert(failure);
+        if task.lost_peer.is_empty() {
+            own.get_or_insert(failure);
+        } else {
+            echo.get_or_insert(failure);
+        }
+    }
+    if own.is_some() {
+        return own;
     }
     let lost = placement
         .hosts()
@@ -70,6 +106,7 @@ fn failure(job: &Job, placement: &Placement<'_>) -> Option<Failure> {
         return Some(Failure {
             cause: format!("TaskManager {lost} is lost"),
             retryable: true,
+            unusable_state: None,
         });
     }
     if echo.is_some() {
@@ -90,6 +127,7 @@ fn failure(job: &Job, placement: &Placement<'_>) -> Option<Failure> {
                  execution.checkpointing.tolerable-failed-checkpoints allows; the last: {reason}"
             ),
             retryable: true,
+            unusable_state: None,
         }
     })
 }

@@ -5,7 +5,7 @@
 //! no code of its own.
 //!
 //! - [`deploy`]: slots for jobs that wait; tasks for TaskManagers that lack them.
-//! - [`failover`]: failures of tasks and TaskManagers.
+//! - [`failover`]: failures of tasks and TaskManagers. `fallback`: when a checkpoint cannot be restored.
 //! - [`checkpoint`]: begin, trigger, complete, abort, announce; the end of a job whose input has ended.
 //! - [`cleanup`]: tasks that must not run any more; files that nobody needs any more.
 //! - `namespaces`: deletes namespaces. `retention`: forgets what ended long ago.
@@ -16,6 +16,7 @@ pub mod checkpoint;
 pub mod cleanup;
 pub mod deploy;
 pub mod failover;
+mod fallback;
 mod namespaces;
 mod placement;
 mod retention;
@@ -24,7 +25,8 @@ mod slots;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use flott_proto::ids::{CheckpointId, ClusterId, JobId, TaskManagerId};
+use flott_proto::ids::{AttemptNumber, CheckpointId, ClusterId, JobId, TaskManagerId};
+use flott_proto::state_handle::StateFile;
 use flott_proto::wire::command::Decision;
 use flott_proto::wire::job_manager_message::Message;
 
@@ -75,6 +77,14 @@ pub enum Work {
     Sweep { job: JobId },
     /// Read the job's graph, which is too large for the log.
     LoadGraph { job: JobId },
+    /// Look whether a file that a task of this attempt could not restore is damaged indeed.
+    CheckFile {
+        job: JobId,
+        attempt: AttemptNumber,
+        /// What the file's path is relative to.
+        root: String,
+        file: StateFile,
+    },
 }
 
 /// Everything a planner looks at.
@@ -155,6 +165,8 @@ pub fn plan(state: &ClusterState, observed: &Observed, settings: &Settings, now:
 mod cost_tests;
 #[cfg(test)]
 mod deletion_tests;
+#[cfg(test)]
+mod fallback_tests;
 #[cfg(test)]
 mod graph_tests;
 #[cfg(test)]

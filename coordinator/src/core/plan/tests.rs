@@ -107,6 +107,37 @@ fn a_lost_task_manager_restarts_the_job_on_its_replacement() {
     });
 }
 
+/// Found by reading: it went on from the last checkpoint, and was finished without the rows between that and the savepoint.
+#[test]
+fn a_job_that_fails_while_it_is_being_stopped_goes_on_from_the_savepoint() {
+    let mut world = World::new(2);
+    let job = world.submit(4, &SETTINGS);
+    run_until(&mut world, "a checkpoint", |world| {
+        world.job(&job).checkpoints.completed_count >= 1
+    });
+    let request = flott_proto::wire::RequestSavepoint {
+        namespace: "default".into(),
+        job_id: job.to_string(),
+        request_id: "r".into(),
+        target_directory: "memory:///savepoints".into(),
+        stop: true,
+        ..Default::default()
+    };
+    world.apply(flott_proto::wire::command::Decision::RequestSavepoint(
+        request,
+    ));
+    run_until(&mut world, "the savepoint", |world| {
+        world.job(&job).final_checkpoint.is_some()
+    });
+    world.kill_task_manager(0);
+    world.add_task_manager();
+    run_until(&mut world, "the end", |world| {
+        world.job(&job).status == JobStatus::Finished
+    });
+    let savepoint = world.job(&job).final_checkpoint;
+    assert_eq!(world.restored[&job][&2], savepoint);
+}
+
 #[test]
 fn a_failure_without_restarts_fails_the_job_and_keeps_its_checkpoints() {
     let mut world = World::new(2);
@@ -129,6 +160,8 @@ enum Fault {
     CutOffLeaderAfter(usize),
     ReplaceTaskManager(usize),
     FailTask(usize),
+    Damage(usize),
+    CollectOrphans,
     Cancel,
 }
 
@@ -139,6 +172,8 @@ fn fault() -> impl Strategy<Value = Fault> {
         2 => (0usize..6).prop_map(Fault::CutOffLeaderAfter),
         1 => (0usize..8).prop_map(Fault::ReplaceTaskManager),
         1 => (0usize..8).prop_map(Fault::FailTask),
+        1 => (0usize..64).prop_map(Fault::Damage),
+        1 => Just(Fault::CollectOrphans),
     ]
 }
 
@@ -173,12 +208,20 @@ fn a_slot_is_promised_to_one_job_only_while_starts_are_being_replicated() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// Whatever dies and whenever: state is consistent after each entry (checked in `World::apply`), no deleted file is
-    /// ever restored (checked in the fakes), attempts follow one another, and a job that is left alone finishes.
+    /// Whatever dies or is damaged and whenever: state is consistent after each entry (checked in `World::apply`), no
+    /// deleted file is ever restored and no change is against a base that its task does not know (checked in the fakes),
+    /// attempts follow one another, none begins empty once there was a checkpoint, and a job that is left alone finishes;
+    /// or it fails, and says which file is to be put back.
     #[test]
-    fn any_sequence_of_faults_heals(faults in prop::collection::vec((fault(), 1u64..60), 1..120), cancel in any::<bool>()) {
+    fn any_sequence_of_faults_heals(
+        faults in prop::collection::vec((fault(), 1u64..60), 1..120),
+        retain in 1u32..4,
+        cancel in any::<bool>(),
+    ) {
         let mut world = World::new(3);
-        let job = world.submit(4, &SETTINGS);
+        let retain = retain.to_string();
+        let settings = [SETTINGS.as_slice(), &[("execution.checkpointing.num-retained", retain.as_str())]].concat();
+        let job = world.submit(4, &settings);
         let mut faults = faults;
         if cancel {
             faults.push((Fault::Cancel, 1));
@@ -196,21 +239,30 @@ proptest! {
                     world.add_task_manager();
                 }
                 Fault::FailTask(choice) => world.fail_task(choice),
+                Fault::Damage(choice) => world.damage(&job, choice),
+                Fault::CollectOrphans => drop(world.collect_orphans(&job)),
                 Fault::Cancel => {
                     let cancel = flott_proto::wire::CancelJob { namespace: "default".into(), job_id: job.to_string() };
                     world.apply(flott_proto::wire::command::Decision::CancelJob(cancel));
                 }
             }
         }
-        if cancel {
-            run_until(&mut world, "the cancellation", |world| world.job(&job).status == JobStatus::Canceled);
-        } else {
-            for _ in 0..600 {
-                world.end_input();
-                world.step(10, ALL);
-            }
-            prop_assert_eq!(world.job(&job).status, JobStatus::Finished);
+        for _ in 0..600 {
+            world.end_input();
+            world.step(10, ALL);
         }
+        match world.job(&job).status {
+            JobStatus::Failed => {
+                let cause = &world.job(&job).failures.last_cause;
+                prop_assert!(world.damaged.iter().any(|path| cause.contains(path)), "{}", cause);
+                prop_assert!(cause.contains("put the file back"), "{}", cause);
+            }
+            status => {
+                prop_assert_eq!(status, if cancel { JobStatus::Canceled } else { JobStatus::Finished });
+            }
+        }
+        let restored: Vec<u64> = world.restored.get(&job).into_iter().flatten().map(|(_, checkpoint)| checkpoint.0).collect();
+        prop_assert!(restored.iter().skip_while(|id| **id == 0).all(|id| *id != 0), "{:?}", restored);
         let expected: Vec<u32> = (1..=world.attempts.get(&job).map_or(0, Vec::len) as u32).collect();
         prop_assert_eq!(world.attempts.get(&job).cloned().unwrap_or_default(), expected);
         run_until(&mut world, "the clean-up", |world| world.job(&job).checkpoints.retired.is_empty());

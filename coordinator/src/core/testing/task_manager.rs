@@ -1,8 +1,9 @@
 //! TaskManagers that do at once what they are told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flott_proto::ids::{CheckpointId, JobId, TaskId, TaskManagerId};
+use flott_proto::paths;
 use flott_proto::wire::{self, TaskState, job_manager_message::Message, task_manager_message};
 
 use super::World;
@@ -22,6 +23,11 @@ pub(super) struct FakeTask {
     pub(super) committed: CheckpointId,
     pub(super) seen: CheckpointId,
     pub(super) failure: String,
+    unusable_state: Option<wire::UnusableState>,
+    /// Where it writes.
+    writer: String,
+    /// What a change may be against: the checkpoint that it was restored from, and those that it has acknowledged.
+    bases: BTreeSet<CheckpointId>,
 }
 
 impl World {
@@ -37,13 +43,26 @@ impl World {
                     .tasks
                     .retain(|task, _| task.job != job || task.attempt.0 >= deploy.attempt);
                 for task in deploy.tasks {
+                    let mut unusable_state = None;
                     for file in task.restore.iter().flat_map(|state| &state.files) {
+                        let path = &file.path;
                         assert!(
-                            !self.deleted.contains(&file.path),
-                            "restoring {}, which was deleted",
-                            file.path
+                            !self.deleted.contains(path),
+                            "restoring {path}, which was deleted"
                         );
+                        if self.damaged.contains(path) || self.misread.contains(path) {
+                            unusable_state = Some(wire::UnusableState {
+                                checkpoint_id: task.restore_checkpoint_id,
+                                path: path.clone(),
+                                reason: format!("state file {path} is damaged"),
+                            });
+                        }
                     }
+                    let restored = CheckpointId(task.restore_checkpoint_id);
+                    self.restored
+                        .entry(job.clone())
+                        .or_default()
+                        .insert(deploy.attempt, restored);
                     let id = TaskId::try_from(wire::TaskId {
                         job_id: deploy.job_id.clone(),
                         vertex: task.vertex,
@@ -51,11 +70,19 @@ impl World {
                         attempt: deploy.attempt,
                     });
                     let id = id.unwrap();
+                    let failure = unusable_state.as_ref().map(|unusable| &unusable.reason);
                     task_manager.tasks.entry(id.clone()).or_insert(FakeTask {
-                        state: TaskState::Running,
+                        state: if failure.is_some() {
+                            TaskState::Failed
+                        } else {
+                            TaskState::Running
+                        },
                         committed: CheckpointId::NONE,
                         seen: CheckpointId::NONE,
-                        failure: String::new(),
+                        failure: failure.cloned().unwrap_or_default(),
+                        unusable_state,
+                        writer: task.writer,
+                        bases: [CheckpointId::NONE, restored].into(),
                     });
                     changed.push(id);
                 }
@@ -111,12 +138,15 @@ impl World {
                 continue;
             }
             fake.seen = id;
+            assert!(
+                fake.bases
+                    .contains(&CheckpointId(trigger.base_checkpoint_id)),
+                "{task} does not know the base of {trigger:?}"
+            );
+            fake.bases.insert(id);
             self.next_file += 1;
             let file = wire::StateFile {
-                path: format!(
-                    "{}/w{}/{}",
-                    self.settings.cluster, task.attempt, self.next_file
-                ),
+                path: paths::state_file(&fake.writer, self.next_file),
                 local_name: format!("{}.sst", self.next_file),
                 size: 1,
                 ..Default::default()
@@ -188,6 +218,7 @@ impl FakeTask {
             last_checkpoint_seen: self.seen.0,
             last_checkpoint_committed: self.committed.0,
             failure: self.failure.clone(),
+            unusable_state: self.unusable_state.clone(),
             ..Default::default()
         }
     }
