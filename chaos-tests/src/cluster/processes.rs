@@ -42,11 +42,19 @@ pub fn is_alive(pid: i32) -> bool {
     let Ok(pid) = known(pid) else { return false };
     let stat =
         std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
-    // The state follows the name, which is in parentheses and may hold anything.
-    let zombie = stat
-        .rsplit_once(')')
-        .is_some_and(|(_, rest)| rest.trim_start().starts_with('Z'));
-    !zombie && test_kill_process(pid).is_ok()
+    !is_over(&stat) && test_kill_process(pid).is_ok()
+}
+
+/// Whether nothing is left of a process but its exit code. Its first thread may have ended before the others, which then
+/// still hold its files and their locks.
+fn is_over(stat: &str) -> bool {
+    // The state follows the name, which is in parentheses and may hold anything; 17 fields later, how many threads.
+    let Some((_, fields)) = stat.rsplit_once(')') else {
+        return false;
+    };
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let threads = fields.get(17).and_then(|count| count.parse::<u32>().ok());
+    fields.first() == Some(&"Z") && threads.is_none_or(|count| count <= 1)
 }
 
 /// What a process has used of the machine.
@@ -90,6 +98,17 @@ fn known(pid: i32) -> anyhow::Result<Pid> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_is_over_when_its_last_thread_is() {
+        let stat = |state: &str, threads: u32| {
+            format!("7 (a (b) c) {state} 1 7 7 0 -1 4194560 1 2 3 4 150 50 0 0 20 0 {threads} 0 5")
+        };
+        for (state, threads, over) in [("S", 9, false), ("Z", 2, false), ("Z", 1, true)] {
+            assert_eq!(is_over(&stat(state, threads)), over, "{state} {threads}");
+        }
+        assert!(!is_over(""));
+    }
 
     #[test]
     fn usage_is_read_behind_a_name_with_spaces_and_parentheses() {

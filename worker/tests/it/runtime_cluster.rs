@@ -423,7 +423,8 @@ impl Cluster {
             match self.inbox.recv_timeout(patience) {
                 Ok((epoch, from, message)) => self.heard.on(epoch, from, message),
                 Err(_) => panic!(
-                    "waited in vain until {what}; states {:?}, failures {:?}, acks {:?}",
+                    "waited in vain until {what}; ended {:?}, states {:?}, failures {:?}, acks {:?}",
+                    self.ended(),
                     self.heard.states,
                     self.heard.failures,
                     self.heard
@@ -434,6 +435,15 @@ impl Cluster {
                 ),
             }
         }
+    }
+
+    /// TaskManagers that have ended by themselves.
+    fn ended(&self) -> Vec<(&String, Result<(), flott_worker::Error>)> {
+        let ended = |(id, task_manager): (_, &TaskManager)| {
+            let ended = task_manager.ended.try_recv().ok()?;
+            Some((id, ended))
+        };
+        self.task_managers.iter().filter_map(ended).collect()
     }
 
     /// Ends all TaskManagers in order.
