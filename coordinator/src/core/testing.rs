@@ -1,11 +1,11 @@
 //! A cluster in microseconds, for tests of the pure core: fake TaskManagers that obey at once ([`task_manager`]), and a
-//! leader that can be replaced between any two steps. [`graph`]: what its jobs compute.
+//! leader that can be replaced between any two steps. [`graph`]: what its jobs compute. [`storage`]: what is written.
 
 mod graph;
+mod storage;
 mod task_manager;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use flott_proto::ids::{CheckpointId, JobId, Namespace, TaskId, TaskManagerId};
@@ -20,10 +20,12 @@ use self::task_manager::FakeTaskManager;
 use super::graph_object::GraphObject;
 use super::lineage::Beginning;
 use super::namespace::Quota;
-use super::observed::{ConnectionId, FileChecked, FileCondition, MetadataWritten, Now};
-use super::orphans::{Orphan, orphans};
-use super::plan::{Settings, Work};
+use super::observed::{ConnectionId, Now};
+use super::plan::Settings;
 use super::{ClusterState, Job, Observed, Response, plan};
+
+/// Effects of a step: everything that it sets off.
+pub(crate) const ALL: usize = usize::MAX;
 
 pub(crate) struct World {
     pub state: ClusterState,
@@ -396,6 +398,17 @@ impl World {
         }
     }
 
+    /// Steps until that is so.
+    pub(crate) fn run_until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+        for _ in 0..2000 {
+            if done(self) {
+                return;
+            }
+            self.step(10, ALL);
+        }
+        panic!("did not come about: {what}");
+    }
+
     /// Carries out what the leader proposes for a job. Only what a quota limits is ever refused.
     fn propose(&mut self, job: &JobId, decision: Decision) {
         let what = format!("{decision:?}");
@@ -411,99 +424,6 @@ impl World {
                 }
             }
             response => assert_eq!(response, Response::Applied, "{job}: {what}"),
-        }
-    }
-
-    /// What the job's tasks and checkpoints have written and nobody has deleted.
-    pub(crate) fn objects_of(&self, job: &JobId) -> BTreeSet<String> {
-        let written = self.written.get(job).cloned().unwrap_or_default();
-        written.difference(&self.deleted).cloned().collect()
-    }
-
-    /// A file of one of the job's retained checkpoints becomes unreadable.
-    pub(crate) fn damage(&mut self, job: &JobId, choice: usize) {
-        let retained = self.state.jobs[job].checkpoints.retained.iter();
-        let files: Vec<_> = retained.flat_map(|checkpoint| checkpoint.paths()).collect();
-        if !files.is_empty() {
-            self.damaged.insert(files[choice % files.len()].to_owned());
-        }
-    }
-
-    /// Deletes the orphans of a job; those that there were.
-    pub(crate) fn collect_orphans(&mut self, job: &JobId) -> Vec<Orphan> {
-        let objects = self.objects_of(job).into_iter().map(|path| (path, 1));
-        let (cluster, job) = (&self.settings.cluster, &self.state.jobs[job]);
-        let found = orphans(&self.state, cluster, job, objects.collect());
-        self.deleted
-            .extend(found.iter().map(|orphan| orphan.path.clone()));
-        found
-    }
-
-    fn work(&mut self, work: Work) {
-        match work {
-            Work::CheckFile {
-                job, attempt, file, ..
-            } => {
-                let condition = if self.damaged.contains(&file.path) {
-                    FileCondition::Damaged
-                } else {
-                    FileCondition::Whole
-                };
-                let checked = FileChecked {
-                    attempt,
-                    path: file.path,
-                    condition,
-                };
-                self.observed.files_checked.insert(job, checked);
-            }
-            Work::Sweep { job } => {
-                let ended = &self.state.jobs[&job];
-                assert!(ended.status.is_terminal() && ended.is_clean());
-                let kept = ended.checkpoints.savepoint_paths();
-                let left = self.written.get(&job).into_iter().flatten();
-                let left = left.filter(|path| !kept.contains(path.as_str()));
-                self.deleted.extend(left.cloned());
-                self.observed.swept.insert(job);
-            }
-            Work::LoadGraph { job } => {
-                let object = self.state.jobs[&job].graph_object.clone().unwrap();
-                let graph = if self.deleted.contains(&object.path) {
-                    Err("it is gone".to_owned())
-                } else {
-                    self.graphs_read += 1;
-                    Ok(Arc::new(object.read(&self.graphs[&object.path]).unwrap()))
-                };
-                self.observed.graphs.insert(job, graph);
-            }
-            Work::WriteMetadata { job, checkpoint } => {
-                let directory = paths::job(
-                    &self.settings.cluster,
-                    &self.state.jobs[&job].namespace,
-                    &job,
-                );
-                let directory = paths::checkpoint(&directory, checkpoint);
-                let object = format!("{directory}/{}", paths::METADATA);
-                self.written
-                    .entry(job.clone())
-                    .or_default()
-                    .insert(object.clone());
-                let outcome = Ok((format!("memory:///test/{object}"), object));
-                self.observed.metadata.insert(
-                    job,
-                    MetadataWritten {
-                        checkpoint,
-                        outcome,
-                    },
-                );
-            }
-            Work::DeleteFiles { job, paths } => {
-                self.deleted.extend(paths.iter().cloned());
-                let forget = wire::ForgetFiles {
-                    job_id: job.to_string(),
-                    paths,
-                };
-                assert_eq!(self.apply(Decision::ForgetFiles(forget)), Response::Applied);
-            }
         }
     }
 }

@@ -17,20 +17,8 @@ struct Stored {
 
 impl Stored {
     async fn new(root: &str) -> Self {
-        let mut world = World::new(1);
-        let settings = [
-            ("execution.checkpointing.interval", "50 ms"),
-            ("execution.checkpointing.num-retained", "2"),
-        ];
-        let id = world.submit(1, &settings);
-        while world.job(&id).checkpoints.completed_count < 4 {
-            world.step(10, usize::MAX);
-        }
+        let (mut world, id, storage) = World::with_checkpoints_in(root);
         let job = Arc::make_mut(world.state.jobs.get_mut(&id).unwrap());
-        let mut settings = (*job.settings).clone();
-        settings.checkpoint_dir = format!("memory:///{root}");
-        job.settings = Arc::new(settings);
-        let storage = ObjectStorage::open(&job.settings.checkpoint_dir).unwrap();
         for checkpoint in &mut job.checkpoints.retained {
             let checkpoint = Arc::make_mut(checkpoint);
             let files = checkpoint.subtasks.values_mut();

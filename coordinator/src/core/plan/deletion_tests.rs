@@ -7,21 +7,10 @@ use flott_proto::wire::{self, command::Decision};
 
 use crate::core::history::What;
 use crate::core::namespace::Quota;
-use crate::core::testing::World;
+use crate::core::testing::{ALL, World};
 use crate::core::{JobStatus, Response};
 
 const CHECKPOINTS: (&str, &str) = ("execution.checkpointing.interval", "50 ms");
-const ALL: usize = usize::MAX;
-
-fn run_until(world: &mut World, what: &str, done: impl Fn(&World) -> bool) {
-    for _ in 0..2000 {
-        if done(world) {
-            return;
-        }
-        world.step(10, ALL);
-    }
-    panic!("did not come about: {what}");
-}
 
 fn submit(world: &mut World, namespace: &str, settings: &[(&str, &str)]) -> JobId {
     let (job, response) = world.try_submit(namespace, 1, settings);
@@ -36,7 +25,7 @@ fn inhabited() -> (World, [JobId; 4], JobId) {
     world.create_namespace("team", Quota::default());
     let running = submit(&mut world, "team", &[CHECKPOINTS]);
     let other = submit(&mut world, "default", &[CHECKPOINTS]);
-    run_until(&mut world, "checkpoints", |world| {
+    world.run_until("checkpoints", |world| {
         [&running, &other]
             .iter()
             .all(|job| world.job(job).checkpoints.completed_count > 1)
@@ -49,7 +38,7 @@ fn inhabited() -> (World, [JobId; 4], JobId) {
         ..Default::default()
     };
     world.apply(Decision::RequestSavepoint(request));
-    run_until(&mut world, "a savepoint", |world| {
+    world.run_until("a savepoint", |world| {
         !world.job(&running).checkpoints.savepoints.is_empty()
     });
     let failed = submit(
@@ -57,19 +46,19 @@ fn inhabited() -> (World, [JobId; 4], JobId) {
         "team",
         &[CHECKPOINTS, ("restart-strategy.type", "none")],
     );
-    run_until(&mut world, "its checkpoint", |world| {
+    world.run_until("its checkpoint", |world| {
         world.job(&failed).checkpoints.completed_count > 0
     });
     world.fail_task_of(&failed);
     let cancelled = submit(&mut world, "team", &[CHECKPOINTS]);
-    run_until(&mut world, "its checkpoint", |world| {
+    world.run_until("its checkpoint", |world| {
         world.job(&cancelled).checkpoints.completed_count > 0
     });
     world.apply(Decision::CancelJob(wire::CancelJob {
         namespace: "team".into(),
         job_id: cancelled.to_string(),
     }));
-    run_until(&mut world, "both ends", |world| {
+    world.run_until("both ends", |world| {
         world.job(&failed).status == JobStatus::Failed
             && world.job(&cancelled).status == JobStatus::Canceled
     });
@@ -111,7 +100,7 @@ fn a_deleted_namespace_goes_with_all_that_is_in_it_whoever_leads_at_which_step()
                 assert!(left.iter().all(|path| kept.contains(path)), "{left:?}");
             }
             assert_eq!(world.objects_of(&jobs[0]).len(), kept.len());
-            run_until(&mut world, "the other job goes on", |world| {
+            world.run_until("the other job goes on", |world| {
                 world.job(&other).checkpoints.completed_count > before
             });
             assert_eq!(world.attempts[&other], [1], "cut {cut}");
@@ -149,7 +138,7 @@ fn results_are_kept_for_their_time_and_a_failed_job_for_as_long_as_it_retains_ch
         world.apply(Decision::DismissJob(dismiss)),
         Response::Applied
     );
-    run_until(&mut world, "it is forgotten", |world| {
+    world.run_until("it is forgotten", |world| {
         !world.state.jobs.contains_key(&failed)
     });
     assert!(world.objects_of(&failed).is_empty());
@@ -165,9 +154,7 @@ fn a_namespace_keeps_so_many_results_and_the_oldest_make_room() {
             namespace: namespace.into(),
             job_id: job.to_string(),
         }));
-        run_until(world, "the end", |world| {
-            world.job(job).status.is_terminal()
-        });
+        world.run_until("the end", |world| world.job(job).status.is_terminal());
     };
     let other = submit(&mut world, "default", &[]);
     cancel(&mut world, "default", &other);
@@ -178,9 +165,7 @@ fn a_namespace_keeps_so_many_results_and_the_oldest_make_room() {
         ended.push(job);
         world.step(10, ALL);
     }
-    run_until(&mut world, "room is made", |world| {
-        world.state.jobs.len() == 3
-    });
+    world.run_until("room is made", |world| world.state.jobs.len() == 3);
     for job in [&other, &ended[2], &ended[3]] {
         assert!(world.state.jobs.contains_key(job));
     }
@@ -190,18 +175,16 @@ fn a_namespace_keeps_so_many_results_and_the_oldest_make_room() {
 fn a_job_remembers_what_happened_to_it() {
     let mut world = World::new(1);
     let job = submit(&mut world, "default", &[CHECKPOINTS]);
-    run_until(&mut world, "a checkpoint", |world| {
+    world.run_until("a checkpoint", |world| {
         world.job(&job).checkpoints.completed_count > 0
     });
     world.fail_task(0);
-    run_until(&mut world, "attempt 2", |world| {
-        world.job(&job).attempt.0 == 2
-    });
+    world.run_until("attempt 2", |world| world.job(&job).attempt.0 == 2);
     world.apply(Decision::CancelJob(wire::CancelJob {
         namespace: "default".into(),
         job_id: job.to_string(),
     }));
-    run_until(&mut world, "the end", |world| {
+    world.run_until("the end", |world| {
         world.job(&job).status == JobStatus::Canceled
     });
     let events: Vec<_> = world.job(&job).events.iter().collect();

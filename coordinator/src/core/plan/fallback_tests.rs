@@ -15,24 +15,13 @@ const SETTINGS: [(&str, &str); 3] = [
     ("execution.checkpointing.num-retained", "3"),
     ("restart-strategy.exponential-delay.initial-backoff", "0 ms"),
 ];
-const ALL: usize = usize::MAX;
-
-fn run_until(world: &mut World, what: &str, done: impl Fn(&World) -> bool) {
-    for _ in 0..2000 {
-        if done(world) {
-            return;
-        }
-        world.step(10, ALL);
-    }
-    panic!("did not come about: {what}");
-}
 
 /// A job that retains three checkpoints. Each has two files a subtask: one that the checkpoint before has too, and a new
 /// one.
 fn with_three_checkpoints(settings: &[(&str, &str)]) -> (World, JobId) {
     let mut world = World::new(2);
     let job = world.submit(1, settings);
-    run_until(&mut world, "three checkpoints", |world| {
+    world.run_until("three checkpoints", |world| {
         world.job(&job).checkpoints.retained.len() == 3
     });
     (world, job)
@@ -78,7 +67,7 @@ fn a_damaged_file_sends_the_job_back_to_the_newest_checkpoint_without_it() {
         let expected = if is_shared { ids[0] } else { ids[1] };
         world.damaged.insert(damaged.clone());
         world.fail_task_of(&job);
-        run_until(&mut world, "another checkpoint", |world| {
+        world.run_until("another checkpoint", |world| {
             world.job(&job).checkpoints.latest().unwrap().id > ids[2]
         });
         assert_eq!(world.restored[&job][&2], ids[2]);
@@ -102,9 +91,7 @@ fn a_damaged_file_sends_the_job_back_to_the_newest_checkpoint_without_it() {
             assert!(cause.contains("may be there twice"), "{cause}");
         }
         // What the unusable ones shared with it is still there (the fakes check it); the rest goes.
-        run_until(&mut world, "the clean-up", |world| {
-            world.deleted.contains(&damaged)
-        });
+        world.run_until("the clean-up", |world| world.deleted.contains(&damaged));
     }
 }
 
@@ -117,14 +104,14 @@ fn a_file_that_every_checkpoint_needs_fails_the_job_which_keeps_them_all() {
     ];
     let mut world = World::new(2);
     let job = world.submit(1, &settings);
-    run_until(&mut world, "checkpoints", |world| {
+    world.run_until("checkpoints", |world| {
         world.job(&job).checkpoints.completed_count >= 4
     });
     let ids = retained(&world, &job);
     let (_, shared) = new_and_shared(&world, &job);
     world.damaged.insert(shared.clone());
     world.fail_task_of(&job);
-    run_until(&mut world, "the end", |world| {
+    world.run_until("the end", |world| {
         world.job(&job).status == JobStatus::Failed
     });
     assert_eq!(retained(&world, &job), ids);
@@ -142,13 +129,11 @@ fn what_one_task_manager_alone_cannot_read_is_no_reason_to_go_back() {
     let (new, _) = new_and_shared(&world, &job);
     world.misread.insert(new);
     world.fail_task_of(&job);
-    run_until(&mut world, "a third attempt", |world| {
-        world.attempts[&job].len() > 2
-    });
+    world.run_until("a third attempt", |world| world.attempts[&job].len() > 2);
     let cause = world.job(&job).failures.last_cause.clone();
     assert!(cause.contains("finds that file as it should be"), "{cause}");
     world.misread.clear();
-    run_until(&mut world, "another checkpoint", |world| {
+    world.run_until("another checkpoint", |world| {
         world.job(&job).checkpoints.latest().unwrap().id > ids[2]
     });
     assert_eq!(discarded(&world, &job), []);
@@ -169,7 +154,7 @@ fn a_job_that_does_not_start_again_keeps_its_checkpoints() {
     let (new, _) = new_and_shared(&world, &job);
     world.damaged.insert(new.clone());
     world.fail_task_of(&job);
-    run_until(&mut world, "the end", |world| {
+    world.run_until("the end", |world| {
         world.job(&job).status == JobStatus::Failed
     });
     assert_eq!(retained(&world, &job), ids);
@@ -180,7 +165,7 @@ fn a_job_that_does_not_start_again_keeps_its_checkpoints() {
 fn the_checkpoint_that_ends_a_job_is_not_gone_back_behind() {
     let (mut world, job) = with_three_checkpoints(&SETTINGS);
     world.end_input();
-    run_until(&mut world, "the final checkpoint", |world| {
+    world.run_until("the final checkpoint", |world| {
         world.job(&job).final_checkpoint.is_some()
     });
     let (new, _) = new_and_shared(&world, &job);
@@ -189,7 +174,7 @@ fn the_checkpoint_that_ends_a_job_is_not_gone_back_behind() {
         world.kill_task_manager(0);
         world.add_task_manager();
     }
-    run_until(&mut world, "the end", |world| {
+    world.run_until("the end", |world| {
         world.job(&job).status == JobStatus::Failed
     });
     let job = world.job(&job);
@@ -223,15 +208,13 @@ fn a_job_goes_back_to_what_it_was_submitted_with_and_fails_if_that_is_damaged_to
         ..Default::default()
     };
     assert_eq!(world.apply(Decision::SubmitJob(submit)), Response::Applied);
-    run_until(&mut world, "its first checkpoint", |world| {
+    world.run_until("its first checkpoint", |world| {
         world.job(&id).checkpoints.latest().is_some()
     });
     let own = files(&world, &id, 0).pop_first().unwrap();
     world.damaged.insert(own);
     world.fail_task_of(&id);
-    run_until(&mut world, "a third attempt", |world| {
-        world.attempts[&id].len() > 2
-    });
+    world.run_until("a third attempt", |world| world.attempts[&id].len() > 2);
     let [(_, cause)] = &discarded(&world, &id)[..] else {
         panic!("one is unusable")
     };
@@ -241,13 +224,13 @@ fn a_job_goes_back_to_what_it_was_submitted_with_and_fails_if_that_is_damaged_to
     );
     assert_eq!(world.job(&id).checkpoints.latest(), None);
 
-    run_until(&mut world, "that it runs", |world| {
+    world.run_until("that it runs", |world| {
         world.observed.all_running(world.job(&id))
     });
     let submitted = savepoint.paths().next().unwrap().to_owned();
     world.damaged.insert(submitted.clone());
     world.fail_task_of(&id);
-    run_until(&mut world, "the end", |world| {
+    world.run_until("the end", |world| {
         world.job(&id).status == JobStatus::Failed
     });
     let cause = &world.job(&id).failures.last_cause;

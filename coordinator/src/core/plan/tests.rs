@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use crate::core::observed::UnderWay;
 use crate::core::plan;
-use crate::core::testing::World;
+use crate::core::testing::{ALL, World};
 use crate::core::{Digester, JobStatus};
 
 const SETTINGS: [(&str, &str); 2] = [
@@ -12,24 +12,11 @@ const SETTINGS: [(&str, &str); 2] = [
     ("restart-strategy.exponential-delay.initial-backoff", "0 ms"),
 ];
 
-/// Enough for everything that a step sets off.
-const ALL: usize = usize::MAX;
-
-fn run_until(world: &mut World, what: &str, done: impl Fn(&World) -> bool) {
-    for _ in 0..2000 {
-        if done(world) {
-            return;
-        }
-        world.step(10, ALL);
-    }
-    panic!("did not come about: {what}");
-}
-
 #[test]
 fn a_job_runs_takes_checkpoints_and_finishes_with_its_input() {
     let mut world = World::new(2);
     let job = world.submit(4, &SETTINGS);
-    run_until(&mut world, "five checkpoints", |world| {
+    world.run_until("five checkpoints", |world| {
         world.job(&job).checkpoints.completed_count >= 5
     });
     assert_eq!(
@@ -42,10 +29,10 @@ fn a_job_runs_takes_checkpoints_and_finishes_with_its_input() {
         "files that no checkpoint needs are deleted"
     );
     world.end_input();
-    run_until(&mut world, "the end", |world| {
+    world.run_until("the end", |world| {
         world.job(&job).status == JobStatus::Finished
     });
-    run_until(&mut world, "the clean-up", |world| {
+    world.run_until("the clean-up", |world| {
         world.job(&job).checkpoints.retired.is_empty()
     });
     assert_eq!(world.attempts[&job], [1]);
@@ -58,7 +45,7 @@ fn a_job_without_slots_waits_and_says_so_and_starts_when_there_are_some() {
     world.step(10, ALL);
     assert_eq!(world.job(&job).status, JobStatus::Created);
     world.add_task_manager();
-    run_until(&mut world, "the start", |world| {
+    world.run_until("the start", |world| {
         world.job(&job).status == JobStatus::Running
     });
 }
@@ -68,7 +55,7 @@ fn a_leader_change_restarts_no_task_even_in_the_middle_of_a_checkpoint() {
     for cut in 0..24 {
         let mut world = World::new(2);
         let job = world.submit(4, &SETTINGS);
-        run_until(&mut world, "a checkpoint", |world| {
+        world.run_until("a checkpoint", |world| {
             world.job(&job).checkpoints.completed_count >= 1
         });
         for _ in 0..cut / 2 {
@@ -77,7 +64,7 @@ fn a_leader_change_restarts_no_task_even_in_the_middle_of_a_checkpoint() {
         world.step(20, cut % 5 + 1);
         world.change_leader();
         let before = world.job(&job).checkpoints.completed_count;
-        run_until(&mut world, "more checkpoints", |world| {
+        world.run_until("more checkpoints", |world| {
             world.job(&job).checkpoints.completed_count >= before + 3
         });
         assert_eq!(world.attempts[&job], [1], "cut {cut}");
@@ -88,21 +75,19 @@ fn a_leader_change_restarts_no_task_even_in_the_middle_of_a_checkpoint() {
 fn a_lost_task_manager_restarts_the_job_on_its_replacement() {
     let mut world = World::new(2);
     let job = world.submit(4, &SETTINGS);
-    run_until(&mut world, "a checkpoint", |world| {
+    world.run_until("a checkpoint", |world| {
         world.job(&job).checkpoints.completed_count >= 1
     });
     world.kill_task_manager(0);
     world.add_task_manager();
-    run_until(&mut world, "attempt 2", |world| {
-        world.job(&job).attempt.0 == 2
-    });
+    world.run_until("attempt 2", |world| world.job(&job).attempt.0 == 2);
     assert!(
         world.job(&job).failures.last_cause.contains("tm-1"),
         "{}",
         world.job(&job).failures.last_cause
     );
     let before = world.job(&job).checkpoints.completed_count;
-    run_until(&mut world, "a checkpoint again", |world| {
+    world.run_until("a checkpoint again", |world| {
         world.job(&job).checkpoints.completed_count > before
     });
 }
@@ -112,7 +97,7 @@ fn a_lost_task_manager_restarts_the_job_on_its_replacement() {
 fn a_job_that_fails_while_it_is_being_stopped_goes_on_from_the_savepoint() {
     let mut world = World::new(2);
     let job = world.submit(4, &SETTINGS);
-    run_until(&mut world, "a checkpoint", |world| {
+    world.run_until("a checkpoint", |world| {
         world.job(&job).checkpoints.completed_count >= 1
     });
     let request = flott_proto::wire::RequestSavepoint {
@@ -126,12 +111,12 @@ fn a_job_that_fails_while_it_is_being_stopped_goes_on_from_the_savepoint() {
     world.apply(flott_proto::wire::command::Decision::RequestSavepoint(
         request,
     ));
-    run_until(&mut world, "the savepoint", |world| {
+    world.run_until("the savepoint", |world| {
         world.job(&job).final_checkpoint.is_some()
     });
     world.kill_task_manager(0);
     world.add_task_manager();
-    run_until(&mut world, "the end", |world| {
+    world.run_until("the end", |world| {
         world.job(&job).status == JobStatus::Finished
     });
     let savepoint = world.job(&job).final_checkpoint;
@@ -142,11 +127,11 @@ fn a_job_that_fails_while_it_is_being_stopped_goes_on_from_the_savepoint() {
 fn a_failure_without_restarts_fails_the_job_and_keeps_its_checkpoints() {
     let mut world = World::new(2);
     let job = world.submit(2, &[SETTINGS[0], ("restart-strategy.type", "none")]);
-    run_until(&mut world, "a checkpoint", |world| {
+    world.run_until("a checkpoint", |world| {
         world.job(&job).checkpoints.completed_count >= 1
     });
     world.fail_task(1);
-    run_until(&mut world, "the failure", |world| {
+    world.run_until("the failure", |world| {
         world.job(&job).status == JobStatus::Failed
     });
     assert!(world.job(&job).failures.last_cause.contains("on purpose"));
@@ -265,7 +250,7 @@ proptest! {
         prop_assert!(restored.iter().skip_while(|id| **id == 0).all(|id| *id != 0), "{:?}", restored);
         let expected: Vec<u32> = (1..=world.attempts.get(&job).map_or(0, Vec::len) as u32).collect();
         prop_assert_eq!(world.attempts.get(&job).cloned().unwrap_or_default(), expected);
-        run_until(&mut world, "the clean-up", |world| world.job(&job).checkpoints.retired.is_empty());
+        world.run_until("the clean-up", |world| world.job(&job).checkpoints.retired.is_empty());
     }
 
     /// A snapshot of the state at any moment is the state; and its digest is the same whether computed at once or all along.

@@ -1,7 +1,5 @@
 //! What is in storage, against what is recorded.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use flott_proto::ids::SubtaskId;
 use flott_proto::state_handle::{StateFile, SubtaskState};
@@ -20,24 +18,8 @@ struct Old {
 
 impl Old {
     async fn new(root: &str) -> Self {
-        let mut world = World::new(1);
-        let settings = [
-            ("execution.checkpointing.interval", "50 ms"),
-            ("execution.checkpointing.num-retained", "2"),
-        ];
-        let id = world.submit(1, &settings);
-        while world.job(&id).checkpoints.completed_count < 4 {
-            world.step(10, usize::MAX);
-            assert!(
-                world.now.monotonic < Duration::from_secs(60),
-                "no checkpoints"
-            );
-        }
+        let (mut world, id, storage) = World::with_checkpoints_in(root);
         let job = Arc::make_mut(world.state.jobs.get_mut(&id).unwrap());
-        let mut settings = (*job.settings).clone();
-        settings.checkpoint_dir = format!("memory:///{root}");
-        job.settings = Arc::new(settings);
-        let storage = ObjectStorage::open(&job.settings.checkpoint_dir).unwrap();
         // The files where a real TaskManager puts them, with bytes.
         let directory = paths::job(&"c".parse().unwrap(), &job.namespace, &job.id);
         let retained = job.checkpoints.retained.iter().map(|checkpoint| {
