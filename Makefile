@@ -4,7 +4,7 @@
 #   make demo-seeds   ten demo runs with different kill moments (SEEDS=3-5 for others)
 #   make test         every check and test
 #   make bench        what a checkpoint costs as the state grows (3 minutes)
-#   make bench-state    keyed state: checkpoints and restores against its size, access (10 minutes, 15 GB of disk)
+#   make bench-state    keyed state: checkpoints and restores against its size, access (6 minutes; takes up to five times the largest size on disk)
 #   make bench-metadata  the key-value space beside etcd and ZooKeeper, on this machine (12 minutes)
 #   make chaos-linearizability   100 histories under kills, pauses and partitions, all checked (HISTORIES=10 for fewer)
 #   make chaos-failover          how long the loss of a leader is felt: 50 kills, 20 hand-overs, 20 pauses

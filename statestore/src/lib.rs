@@ -27,3 +27,17 @@ pub use keyed::{BackendOptions, KeyedBackend, Scan, StateBatch, StateId, StateKe
 pub use local::{LocalFiles, SubtaskFiles};
 pub use restore::{Source, restore};
 pub use snapshot::{LocalSnapshot, SnapshotUploader, Uploaded};
+
+/// Does what waits for the disk where that delays nobody.
+async fn blocking<T: Send + 'static>(
+    action: &'static str,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let ended = tokio::task::spawn_blocking(work).await;
+    ended.unwrap_or_else(|panic| {
+        Err(Error::Backend {
+            action,
+            source: Box::new(panic),
+        })
+    })
+}

@@ -21,6 +21,7 @@ use flott_proto::key_group::KeyGroupRange;
 use flott_proto::state_handle::SubtaskState;
 
 use self::plan::{RestorePlan, plan};
+use crate::blocking;
 use crate::error::Error;
 use crate::keyed::registry::Registry;
 use crate::keyed::{self, BackendOptions, KeyedBackend};
@@ -61,14 +62,17 @@ pub async fn restore(
     match plan(key_groups, states)? {
         RestorePlan::Empty => {
             let dir = dir.to_owned();
-            blocking(move || KeyedBackend::create(&dir, max_parallelism, key_groups, options)).await
+            blocking("restore", move || {
+                KeyedBackend::create(&dir, max_parallelism, key_groups, options)
+            })
+            .await
         }
         RestorePlan::OpenAsIs(tablet) => {
             keyed::prepare(dir)?;
             let database_dir = keyed::database_dir(dir);
             download::download(source, &tablet, &database_dir).await?;
             let dir = dir.to_owned();
-            blocking(move || {
+            blocking("restore", move || {
                 let database = Database::open(&database_dir, options.memory_bytes)?;
                 let registry = Registry::load(&database, max_parallelism)?;
                 KeyedBackend::over(&dir, database, registry, key_groups)
@@ -79,17 +83,4 @@ pub async fn restore(
             rebuild::rebuild(dir, source, parts, max_parallelism, key_groups, options).await
         }
     }
-}
-
-/// Runs what waits for the disk where it may.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    let ended = tokio::task::spawn_blocking(work).await;
-    ended.unwrap_or_else(|panic| {
-        Err(Error::Backend {
-            action: "restore",
-            source: Box::new(panic),
-        })
-    })
 }

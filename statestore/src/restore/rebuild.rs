@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use flott_proto::key_group::KeyGroupRange;
 
 use super::plan::Tablet;
-use super::{Source, blocking, download};
+use super::{Source, download};
+use crate::blocking;
 use crate::error::Error;
 use crate::keyed::registry::Registry;
 use crate::keyed::{self, BackendOptions, KeyedBackend, codec};
@@ -44,7 +45,7 @@ pub(super) async fn rebuild(
     keyed::prepare(dir)?;
     let given_up = GivenUp(Arc::default());
     let database_dir = keyed::database_dir(dir);
-    let mut new = blocking(move || {
+    let mut new = blocking("restore", move || {
         let database = Database::create(&database_dir, options.memory_bytes)?;
         let registry = Registry::create(&database, max_parallelism)?;
         Ok((database, registry))
@@ -55,7 +56,7 @@ pub(super) async fn rebuild(
         fs::create_dir(&from).map_err(Error::local(&from))?;
         download::download(source, tablet, &from).await?;
         let (take, flag) = (*take, Arc::clone(&given_up.0));
-        new = blocking(move || {
+        new = blocking("restore", move || {
             let (database, mut registry) = new;
             copy(
                 &from,
@@ -71,7 +72,10 @@ pub(super) async fn rebuild(
         .await?;
     }
     let dir: PathBuf = dir.to_owned();
-    blocking(move || KeyedBackend::over(&dir, new.0, new.1, key_groups)).await
+    blocking("restore", move || {
+        KeyedBackend::over(&dir, new.0, new.1, key_groups)
+    })
+    .await
 }
 
 /// Copies the entries of key groups `take`, giving each state the number that its name has in the new database.

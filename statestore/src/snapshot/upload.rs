@@ -20,6 +20,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::LocalSnapshot;
 use super::bases::Bases;
 use super::diff::{Diff, FilesByName, diff};
+use crate::blocking;
 use crate::error::Error;
 use crate::local::SubtaskFiles;
 use crate::metrics;
@@ -167,7 +168,11 @@ impl SnapshotUploader {
             );
             if let Some(local) = self.local.clone() {
                 let files: Vec<StateFile> = files.values().cloned().collect();
-                snapshot = keep(local, snapshot, files).await?;
+                snapshot = blocking("keep a snapshot's files", move || {
+                    local.keep(snapshot.checkpoint(), snapshot.dir(), &files);
+                    Ok(snapshot)
+                })
+                .await?;
             }
             self.bases().on_pending(snapshot.checkpoint(), files);
         }
@@ -219,22 +224,6 @@ impl SnapshotUploader {
             key_groups,
         })
     }
-}
-
-/// Keeps the files of a snapshot on this machine, beside the runtime.
-async fn keep(
-    local: SubtaskFiles,
-    snapshot: LocalSnapshot,
-    files: Vec<StateFile>,
-) -> Result<LocalSnapshot, Error> {
-    let keeping = tokio::task::spawn_blocking(move || {
-        local.keep(snapshot.checkpoint(), snapshot.dir(), &files);
-        snapshot
-    });
-    keeping.await.map_err(|panic| Error::Backend {
-        action: "keep a snapshot's files",
-        source: Box::new(panic),
-    })
 }
 
 /// The CRC-32C and the size of a local file.

@@ -216,11 +216,10 @@ impl<D> Attempts<D> {
         jobs.iter().flat_map(cancel).collect()
     }
 
-    /// Jobs of which something runs or waits.
-    pub(crate) fn jobs_with_tasks(&self) -> impl Iterator<Item = &JobId> {
-        let present = |job: &Job<D>| !job.live.is_empty() || job.waiting.is_some();
-        let jobs = self.jobs.iter().filter(move |(_, job)| present(job));
-        jobs.map(|(id, _)| id)
+    /// Whether something of the job runs or waits.
+    pub(crate) fn has_tasks_of(&self, job: &JobId) -> bool {
+        let job = self.jobs.get(job);
+        job.is_some_and(|job| !job.live.is_empty() || job.waiting.is_some())
     }
 
     /// Tasks that wait to be started.

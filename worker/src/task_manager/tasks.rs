@@ -1,6 +1,6 @@
 //! What the leader orders for attempts, carried out, and what tasks report, passed on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -257,11 +257,9 @@ impl TaskManager {
 
     /// Deletes what is kept of jobs that do not run here any more.
     pub(super) fn give_up_local_state(&mut self) {
-        let jobs: BTreeSet<JobId> = self.attempts.jobs_with_tasks().cloned().collect();
-        let now = self.clock.monotonic();
-        let unused = self
-            .local_state
-            .give_up(&self.dirs, |job| jobs.contains(job), now);
+        let (attempts, now) = (&self.attempts, self.clock.monotonic());
+        let runs = |job: &JobId| attempts.has_tasks_of(job);
+        let unused = self.local_state.give_up(&self.dirs, runs, now);
         for dir in unused {
             self.remove_beside(dir);
         }
