@@ -17,8 +17,8 @@ pub struct StateFile {
     pub local_name: String,
     pub size: u64,
     pub crc32c: u32,
-    /// The tablet it belongs to.
-    pub key_groups: KeyGroupRange,
+    /// The tablets it belongs to, in order: more than one if a tablet was split and two parts of it have one owner again.
+    pub tablets: Vec<KeyGroupRange>,
 }
 
 /// The whole state of one subtask.

@@ -346,7 +346,7 @@ mod tests {
             local_name: format!("{n}.sst"),
             size: 1,
             crc32c: 0,
-            key_groups: KeyGroupRange { first: 0, last: 1 },
+            tablets: vec![KeyGroupRange { first: 0, last: 1 }],
         }
     }
 
