@@ -33,12 +33,14 @@ pub struct SubtaskState {
 impl SubtaskState {
     /// Bytes of files and operator state.
     pub fn size(&self) -> u64 {
-        self.files.values().map(|file| file.size).sum::<u64>()
-            + self
-                .operators
-                .values()
-                .map(|state| state.len() as u64)
-                .sum::<u64>()
+        let files = self.files.values().map(|file| file.size);
+        files.sum::<u64>() + self.operators_size()
+    }
+
+    /// Bytes of operator state.
+    pub fn operators_size(&self) -> u64 {
+        let operators = self.operators.values();
+        operators.map(|state| state.len() as u64).sum()
     }
 }
 

@@ -245,6 +245,7 @@ fn job_to_wire(job: &Job) -> wire::JobRecord {
         final_checkpoint_id: job.final_checkpoint.0,
         events: job.events.to_wire(),
         dismissed: job.dismissed,
+        rescale_to: job.rescale_to.unwrap_or_default(),
     }
 }
 
@@ -324,6 +325,7 @@ fn job_from_wire(record: wire::JobRecord) -> Result<Job, Malformed> {
         final_checkpoint: CheckpointId(record.final_checkpoint_id),
         events: History::from_wire(record.events)?,
         dismissed: record.dismissed,
+        rescale_to: Some(record.rescale_to).filter(|to| *to != 0),
     };
     job.checkpoints.recount();
     Ok(job)

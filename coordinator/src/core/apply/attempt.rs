@@ -87,6 +87,8 @@ pub(super) fn record_failure(
     job.failures.detected_at_ms = failure.detected_at_ms;
     job.failures.backoff_ms = failure.restart_backoff_ms;
     job.failures.last_cause.clone_from(&failure.cause);
+    // It begins anew in any case.
+    job.rescale(now)?;
     job.restart_at_ms = failure.restart_at_ms;
     let status = if failure.restart_at_ms == 0 {
         JobStatus::Failing

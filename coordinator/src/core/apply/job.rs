@@ -20,9 +20,11 @@ use crate::core::state::ClusterState;
 pub(super) fn submit(state: &mut ClusterState, submit: &wire::SubmitJob) -> Result<(), Refused> {
     let id: JobId = submit.job_id.parse()?;
     let namespace: Namespace = submit.namespace.parse()?;
-    let (graph, graph_object) =
+    let (mut graph, graph_object) =
         graph_from_wire(submit.graph.clone(), submit.graph_object.as_ref())?;
     if let Some(present) = state.jobs.get(&id) {
+        // It may have been rescaled since.
+        graph.take_parallelism(&present.graph);
         let same = *present.graph == graph && present.graph_object == graph_object;
         return if same && present.namespace == namespace {
             Ok(())
@@ -81,6 +83,7 @@ pub(super) fn submit(state: &mut ClusterState, submit: &wire::SubmitJob) -> Resu
         savepoint_request: None,
         savepoint_results: Vec::new(),
         final_checkpoint: CheckpointId::NONE,
+        rescale_to: None,
         events: History::default(),
         dismissed: false,
     };

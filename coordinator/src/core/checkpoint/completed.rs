@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use flott_proto::ids::{AttemptNumber, CheckpointId, SubtaskId};
+use flott_proto::ids::{AttemptNumber, CheckpointId, SubtaskId, VertexId};
 use flott_proto::state_handle::{DeltaError, StateFile, SubtaskDelta, SubtaskState};
 
 use super::CheckpointKind;
@@ -40,9 +40,16 @@ pub struct CompletedCheckpoint {
 }
 
 impl CompletedCheckpoint {
-    /// Bytes of the whole state, whether uploaded for this checkpoint or before.
+    /// Bytes of the whole state, whether uploaded for this checkpoint or before. Files that subtasks share count once.
     pub fn size(&self) -> u64 {
-        self.subtasks.values().map(SubtaskState::size).sum()
+        let operators = self.subtasks.values().map(SubtaskState::operators_size);
+        bytes_of(std::iter::once(self)) + operators.sum::<u64>()
+    }
+
+    /// Subtasks that the vertex had then; 0 if it is not of the checkpoint.
+    pub fn parallelism(&self, vertex: &VertexId) -> u32 {
+        let subtasks = self.subtasks.keys();
+        subtasks.filter(|subtask| subtask.vertex == *vertex).count() as u32
     }
 
     pub(crate) fn files(&self) -> impl Iterator<Item = &StateFile> {
@@ -301,10 +308,11 @@ impl CheckpointStore {
             );
         }
         for checkpoint in self.retained.iter().chain(&self.savepoints) {
+            // It may be of another parallelism.
             assert!(
                 subtasks
                     .iter()
-                    .all(|subtask| checkpoint.subtasks.contains_key(subtask))
+                    .all(|subtask| checkpoint.parallelism(&subtask.vertex) > 0)
             );
             for path in checkpoint.paths() {
                 assert!(

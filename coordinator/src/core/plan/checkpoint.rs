@@ -43,6 +43,9 @@ fn due(
     if let Some(request) = &job.savepoint_request {
         return Some((CheckpointKind::Savepoint, request.target_directory.clone()));
     }
+    if job.rescale_to.is_some() {
+        return Some((CheckpointKind::Checkpoint, String::new()));
+    }
     let settings = &job.settings;
     if settings.checkpoint_interval.is_zero() {
         return None;

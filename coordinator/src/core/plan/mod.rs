@@ -170,4 +170,6 @@ mod fallback_tests;
 #[cfg(test)]
 mod graph_tests;
 #[cfg(test)]
+mod rescale_tests;
+#[cfg(test)]
 mod tests;
