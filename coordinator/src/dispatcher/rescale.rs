@@ -42,27 +42,25 @@ impl Dispatcher {
         }
     }
 
-    /// Refuses what would leave the job waiting for slots. A look at what is there now: a TaskManager may be lost, or taken
-    /// by another job, in the next moment.
+    /// Refuses what would have a running job wait for slots. A look at what is there now: a TaskManager may be lost, or
+    /// taken by another job, in the next moment.
     async fn check_slots(&self, job: &Job, parallelism: u32) -> Result<(), Status> {
-        let needed = job.graph.rescaled(job.parallelism(), parallelism);
-        let needed = needed.map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let needed = needed.slots_needed();
         let present = job.graph.slots_needed();
+        let needed = job.graph.rescaled(job.parallelism(), parallelism)?;
+        let needed = needed.slots_needed();
+        if !job.is_running() || needed <= present {
+            return Ok(());
+        }
         let inspection = self.inspect(None).await?;
         let state = self.state()?;
         let connected = inspection.observed.task_managers.iter();
         let connected = connected.filter(|(_, task_manager)| task_manager.connection.is_some());
-        let free = connected
-            .map(|(id, task_manager)| task_manager.slots.saturating_sub(state.slots_used(id)));
-        let free: u32 = free.sum();
-        let own = if job.is_running() { present } else { 0 };
-        if needed > present && needed > own + free {
-            return Err(Status::failed_precondition(format!(
-                "job {} would need {needed} slots; it has {own}, and {free} are free: start a TaskManager, or ask for \
-                 a parallelism of at most {}",
-                job.id,
-                own + free
+        let free = connected.map(|(id, tm)| tm.slots.saturating_sub(state.slots_used(id)));
+        let most = present + free.sum::<u32>();
+        if needed > most {
+            return Err(Status::invalid_argument(format!(
+                "job {} would need {needed} slots and can get {most}: start TaskManagers, or ask for less",
+                job.id
             )));
         }
         Ok(())
