@@ -20,9 +20,10 @@ use flott_proto::ids::{
     AttemptNumber, CheckpointId, JobId, LeaderEpoch, Namespace, SubtaskId, TaskManagerId,
 };
 use flott_proto::job_graph::JobGraph;
-use flott_proto::state_handle::StateFile;
+use flott_proto::paths;
+use flott_proto::state_handle::{StateFile, SubtaskDelta, SubtaskState};
 
-use super::checkpoint::{CheckpointStore, CompletedCheckpoint, RestorePoint};
+use super::checkpoint::{CheckpointStore, CompletedCheckpoint, CompletionError, RestorePoint};
 use super::graph_object::GraphObject;
 use super::history::{History, What};
 use super::settings::JobSettings;
@@ -227,6 +228,28 @@ impl Job {
             .chain(retained)
             .map(|checkpoint| Start::Checkpoint(checkpoint))
             .chain(submitted)
+    }
+
+    /// The whole state of every subtask that acks of the pending checkpoint describe.
+    pub fn resolve(
+        &self,
+        acks: impl IntoIterator<Item = (CheckpointId, SubtaskDelta)>,
+    ) -> Result<BTreeMap<SubtaskId, SubtaskState>, CompletionError> {
+        let expected = self.subtasks().collect();
+        let wrote = |subtask: &SubtaskId, path: &str| self.is_written_by(subtask, path);
+        self.checkpoints.resolve(acks, &expected, wrote)
+    }
+
+    /// Whether the present attempt of the subtask wrote this state file. Which cluster it lies in is not looked at: epoch and
+    /// attempt tell a job's lineages apart.
+    fn is_written_by(&self, subtask: &SubtaskId, path: &str) -> bool {
+        let of_job = format!("/{}/{}", self.namespace, self.id);
+        let directory = paths::job_of(path).filter(|directory| directory.ends_with(&of_job));
+        directory.is_some_and(|directory| {
+            let writer = paths::writer(directory, self.attempt_epoch, self.attempt, subtask);
+            path.strip_prefix(&writer)
+                .is_some_and(|file| file.starts_with('/'))
+        })
     }
 
     /// Whether the present attempt's tasks are meant to run.
