@@ -269,16 +269,19 @@ impl Job {
         self.checkpoints.retained.is_empty() && self.checkpoints.retired.is_empty()
     }
 
-    /// Whether an attempt of this job may still have to read files of that one: it was submitted to start from them and
-    /// has no checkpoint of its own yet.
+    /// Files of other jobs that an attempt of this one may still have to read: it was submitted to start from them and has no
+    /// checkpoint of its own yet.
+    pub fn borrowed_files(&self) -> impl Iterator<Item = &str> {
+        let borrows = !self.status.is_terminal() && self.checkpoints.latest().is_none();
+        let point = self.restore.as_deref().filter(|_| borrows);
+        let subtasks = point.into_iter().flat_map(|point| point.subtasks.values());
+        subtasks.flat_map(|state| state.files.keys().map(String::as_str))
+    }
+
+    /// Whether an attempt of this job may still have to read files of that one.
     pub fn may_restore_from(&self, other: &JobId) -> bool {
-        let of_other = |path: &String| path.split('/').nth(2) == Some(other.as_str());
-        !self.status.is_terminal()
-            && self.checkpoints.latest().is_none()
-            && self.restore.as_deref().is_some_and(|point| {
-                let mut files = point.subtasks.values().flat_map(|state| state.files.keys());
-                files.any(of_other)
-            })
+        let of_other = |path: &str| path.split('/').nth(2) == Some(other.as_str());
+        self.borrowed_files().any(of_other)
     }
 
     /// Records what became of the savepoint request, if there is one.
