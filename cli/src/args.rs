@@ -64,7 +64,7 @@ pub(crate) enum Command {
 Examples:
   flott run -f job.sql
   flott run -f job.sql -d -o json                  prints {\"id\": …}
-  flott run -f job.sql -s /savepoints/savepoint-0193ab-7-12
+  flott run -f job.sql -s /savepoints/savepoint-0193ab41c0de7f0a8b2d3c4e5f607182-7-12
   flott run -f job.sql -D execution.checkpointing.interval='1 s'")]
     Run(RunArgs),
     /// Print the JobGraph of a SQL job without running it

@@ -53,10 +53,7 @@ pub(crate) async fn write_metadata(
     collected: &PendingCheckpoint,
 ) -> Result<Written, FilesError> {
     let storage = ObjectStorage::open(&job.settings.checkpoint_dir)?;
-    let expected = job.subtasks().collect();
-    let subtasks = job
-        .checkpoints
-        .resolve(collected.acks().values().cloned(), &expected)?;
+    let subtasks = job.resolve(collected.acks().values().cloned())?;
     let parallelism = |uid: &str| {
         job.graph
             .vertices

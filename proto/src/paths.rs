@@ -8,7 +8,7 @@
 //! <cluster>/<namespace>/graphs/<sha256>                  a job graph that is too large for the log, by its content
 //! ```
 //!
-//! A savepoint is a directory of its own: `<target>/savepoint-<job[..6]>-<id>-<epoch>/_metadata` and its files.
+//! A savepoint is a directory of its own: `<target>/savepoint-<job>-<id>-<epoch>/_metadata` and its files.
 
 use crate::ids::{
     AttemptNumber, CheckpointId, ClusterId, JobId, LeaderEpoch, Namespace, SubtaskId,
@@ -82,10 +82,11 @@ pub fn checkpoint(job_directory: &str, checkpoint: CheckpointId) -> String {
     format!("{job_directory}/chk-{checkpoint}")
 }
 
-/// The directory of a savepoint, relative to the savepoint root. The epoch makes it unique where a job id was used
+/// The directory of a savepoint, relative to the savepoint root, which jobs may share. The job's id is there as a whole: it
+/// begins with the time, so that those of one afternoon begin alike. The epoch makes it unique where a job id was used
 /// again by a restored cluster.
 pub fn savepoint(job: &JobId, checkpoint: CheckpointId, epoch: LeaderEpoch) -> String {
-    format!("savepoint-{}-{checkpoint}-{epoch}", &job.as_str()[..6])
+    format!("savepoint-{job}-{checkpoint}-{epoch}")
 }
 
 #[cfg(test)]
@@ -135,7 +136,7 @@ mod tests {
         assert!(!is_of(&"c1".parse().unwrap(), "c1"));
         assert_eq!(
             savepoint(&job_id, CheckpointId(4), LeaderEpoch(7)),
-            "savepoint-012345-4-7"
+            "savepoint-0123456789abcdef0123456789abcdef-4-7"
         );
         assert_eq!(
             graph(&"c1".parse().unwrap(), &Namespace::default(), &[0xa5; 32]),

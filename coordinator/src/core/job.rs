@@ -23,9 +23,10 @@ use flott_proto::ids::{
     AttemptNumber, CheckpointId, JobId, LeaderEpoch, Namespace, SubtaskId, TaskManagerId, VertexId,
 };
 use flott_proto::job_graph::JobGraph;
-use flott_proto::state_handle::{StateFile, SubtaskState};
+use flott_proto::paths;
+use flott_proto::state_handle::{StateFile, SubtaskDelta, SubtaskState};
 
-use super::checkpoint::{CheckpointStore, CompletedCheckpoint, RestorePoint};
+use super::checkpoint::{CheckpointStore, CompletedCheckpoint, CompletionError, RestorePoint};
 use super::graph_object::GraphObject;
 use super::history::{History, What};
 use super::settings::JobSettings;
@@ -287,6 +288,28 @@ impl Job {
         Ok(())
     }
 
+    /// The whole state of every subtask that acks of the pending checkpoint describe.
+    pub fn resolve(
+        &self,
+        acks: impl IntoIterator<Item = (CheckpointId, SubtaskDelta)>,
+    ) -> Result<BTreeMap<SubtaskId, SubtaskState>, CompletionError> {
+        let expected = self.subtasks().collect();
+        let wrote = |subtask: &SubtaskId, path: &str| self.is_written_by(subtask, path);
+        self.checkpoints.resolve(acks, &expected, wrote)
+    }
+
+    /// Whether the present attempt of the subtask wrote this state file. Which cluster it lies in is not looked at: epoch and
+    /// attempt tell a job's lineages apart.
+    fn is_written_by(&self, subtask: &SubtaskId, path: &str) -> bool {
+        let of_job = format!("/{}/{}", self.namespace, self.id);
+        let directory = paths::job_of(path).filter(|directory| directory.ends_with(&of_job));
+        directory.is_some_and(|directory| {
+            let writer = paths::writer(directory, self.attempt_epoch, self.attempt, subtask);
+            path.strip_prefix(&writer)
+                .is_some_and(|file| file.starts_with('/'))
+        })
+    }
+
     /// Whether the present attempt's tasks are meant to run.
     pub fn is_running(&self) -> bool {
         self.status == JobStatus::Running
@@ -313,16 +336,19 @@ impl Job {
         self.checkpoints.retained.is_empty() && self.checkpoints.retired.is_empty()
     }
 
-    /// Whether an attempt of this job may still have to read files of that one: it was submitted to start from them and
-    /// has no checkpoint of its own yet.
+    /// Files of other jobs that an attempt of this one may still have to read: it was submitted to start from them and has no
+    /// checkpoint of its own yet.
+    pub fn borrowed_files(&self) -> impl Iterator<Item = &str> {
+        let borrows = !self.status.is_terminal() && self.checkpoints.latest().is_none();
+        let point = self.restore.as_deref().filter(|_| borrows);
+        let subtasks = point.into_iter().flat_map(|point| point.subtasks.values());
+        subtasks.flat_map(|state| state.files.keys().map(String::as_str))
+    }
+
+    /// Whether an attempt of this job may still have to read files of that one.
     pub fn may_restore_from(&self, other: &JobId) -> bool {
-        let of_other = |path: &String| path.split('/').nth(2) == Some(other.as_str());
-        !self.status.is_terminal()
-            && self.checkpoints.latest().is_none()
-            && self.restore.as_deref().is_some_and(|point| {
-                let mut files = point.subtasks.values().flat_map(|state| state.files.keys());
-                files.any(of_other)
-            })
+        let of_other = |path: &str| path.split('/').nth(2) == Some(other.as_str());
+        self.borrowed_files().any(of_other)
     }
 
     /// Records what became of the savepoint request, if there is one.

@@ -51,12 +51,16 @@ pub(super) async fn prepare(
     let restore = match request.restore_path.as_str() {
         "" => None,
         path => {
-            let metadata = restore(path, &graph, request.allow_non_restored_state).await?;
+            let mut metadata = restore(path, &graph, request.allow_non_restored_state).await?;
             let ours = cluster.is_some_and(|cluster| cluster.as_str() == metadata.cluster_id);
             if ours && metadata.namespace != request.namespace {
                 return Err(Status::permission_denied(format!(
                     "{path} belongs to another namespace; start the job in the one that it was taken in"
                 )));
+            }
+            if !ours {
+                // Only this cluster's jobs can be asked whether they keep it.
+                metadata.job_id.clear();
             }
             Some(metadata)
         }

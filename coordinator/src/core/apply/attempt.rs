@@ -1,6 +1,8 @@
 //! Starting an attempt of a job's tasks, and recording that one failed.
 
-use flott_proto::ids::{AttemptNumber, JobId};
+use std::collections::BTreeSet;
+
+use flott_proto::ids::{AttemptNumber, JobId, SubtaskId};
 use flott_proto::wire;
 
 use super::Refused;
@@ -27,11 +29,11 @@ pub(super) fn start(state: &mut ClusterState, start: &wire::StartAttempt) -> Res
         )));
     }
     let assignments = assignments_from_wire(&start.assignments)?;
-    if job
-        .subtasks()
-        .any(|subtask| !assignments.contains_key(&subtask))
-    {
-        return Err(Refused::new("the assignments do not cover every subtask"));
+    let subtasks: BTreeSet<SubtaskId> = job.subtasks().collect();
+    if !subtasks.iter().eq(assignments.keys()) {
+        return Err(Refused::new(
+            "the assignments are not those of the job's subtasks",
+        ));
     }
     if let Some(lacking) = lacking {
         return Err(Refused::new(lacking));

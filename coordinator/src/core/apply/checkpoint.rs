@@ -82,10 +82,8 @@ pub(super) fn complete(
         deltas.push((CheckpointId(snapshot.base_checkpoint_id), delta.try_into()?));
     }
     let uploaded_bytes = deltas.iter().map(|(_, delta)| delta.uploaded_bytes).sum();
-    let expected = job.subtasks().collect();
     let subtasks = job
-        .checkpoints
-        .resolve(deltas, &expected)
+        .resolve(deltas)
         .map_err(|error| Refused::new(error.to_string()))?;
     let retained_max = job.settings.retained_max;
     let completed = CompletedCheckpoint {

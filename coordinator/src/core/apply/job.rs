@@ -56,6 +56,9 @@ pub(super) fn submit(state: &mut ClusterState, submit: &wire::SubmitJob) -> Resu
             "an object with the same job graph is being deleted; submit again in a moment",
         ));
     }
+    if let Some(metadata) = &submit.restore {
+        check_kept(state, metadata)?;
+    }
     let restore = submit
         .restore
         .clone()
@@ -90,6 +93,34 @@ pub(super) fn submit(state: &mut ClusterState, submit: &wire::SubmitJob) -> Resu
     job.become_status(state.log_time_ms, JobStatus::Created, "");
     state.insert_job(job);
     Ok(())
+}
+
+/// Refuses to start from a checkpoint of a job of this cluster that did not complete or is not kept any more: its files may be
+/// deleted at any moment. From here on those of the others are kept for the new job.
+fn check_kept(state: &ClusterState, from: &wire::CheckpointMetadata) -> Result<(), Refused> {
+    let Ok(id) = from.job_id.parse::<JobId>() else {
+        return Ok(());
+    };
+    let store = state.jobs.get(&id).map(|job| &job.checkpoints);
+    let is_kept = match store {
+        Some(store) => {
+            let mut kept = store.retained.iter().chain(&store.savepoints);
+            kept.any(|checkpoint| checkpoint.id.0 == from.checkpoint_id)
+        }
+        // Nothing else is left of a job that was forgotten.
+        None => from.kind() == wire::CheckpointKind::Savepoint,
+    };
+    if is_kept {
+        return Ok(());
+    }
+    let newest = store.and_then(CheckpointStore::latest);
+    let newest = newest.map_or_else(String::new, |newest| {
+        format!("; its newest is {}", newest.external_path)
+    });
+    Err(Refused::new(format!(
+        "checkpoint {} of job {id} did not complete or is not kept any more{newest}",
+        from.checkpoint_id
+    )))
 }
 
 /// A second cancellation is answered like the first; so is that of a job that has ended.

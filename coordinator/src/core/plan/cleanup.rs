@@ -1,5 +1,7 @@
 //! Tasks that must not run any more, and files that nobody needs any more.
 
+use std::collections::BTreeSet;
+
 use flott_proto::paths;
 use flott_proto::wire::{self, command::Decision, job_manager_message::Message};
 
@@ -38,18 +40,25 @@ pub(super) fn wind_down(situation: Situation<'_>, job: &Job, plan: &mut Plan) {
     plan.proposals.push((job.id.clone(), Decision::EndJob(end)));
 }
 
-/// Deletes what was retired. The retirement has been applied, so nobody can need it again: nobody here. What is of a cluster
-/// that this one goes on from is only forgotten, for that one may still be there, or be restored once more.
-pub(super) fn files(situation: Situation<'_>, job: &Job, plan: &mut Plan) {
-    if job.checkpoints.retired.is_empty()
-        || situation
-            .observed
-            .is_under_way(|| UnderWay::DeleteFiles(job.id.clone()))
-    {
+/// Deletes what was retired, but for what another job borrows to start from. The retirement has been applied, so nobody can
+/// need it again: nobody here, for no job is submitted to start from what is not kept any more. What is of a cluster that this
+/// one goes on from is only forgotten, for that one may still be there, or be restored once more.
+pub(super) fn files(
+    situation: Situation<'_>,
+    job: &Job,
+    borrowed: &BTreeSet<&str>,
+    plan: &mut Plan,
+) {
+    let retired = job.checkpoints.retired.iter();
+    let mut batch = retired
+        .filter(|path| !borrowed.contains(path.as_str()))
+        .take(DELETE_BATCH_MAX)
+        .peekable();
+    let what = || UnderWay::DeleteFiles(job.id.clone());
+    if batch.peek().is_none() || situation.observed.is_under_way(what) {
         return;
     }
     let cluster = &situation.settings.cluster;
-    let batch = job.checkpoints.retired.iter().take(DELETE_BATCH_MAX);
     let (paths, foreign): (Vec<String>, Vec<String>) =
         batch.cloned().partition(|path| paths::is_of(cluster, path));
     if !foreign.is_empty() {

@@ -86,6 +86,28 @@ fn a_job_that_waits_for_slots_can_be_made_smaller() {
     world.run_until("tasks", |world| runs_at(world, &job, 2));
 }
 
+/// Found by the model of `core/storage_model/`: an attempt with places for four tasks began for a job of two.
+#[test]
+fn an_attempt_that_was_planned_before_the_job_was_made_smaller_does_not_begin() {
+    let mut world = World::new(1);
+    let job = world.submit(2, &SETTINGS);
+    let subtasks = world.job(&job).subtasks().map(|subtask| wire::Assignment {
+        vertex: subtask.vertex.to_string(),
+        subtask: subtask.subtask,
+        task_manager_id: "tm-1".into(),
+        data_address: "tm-1:1".into(),
+    });
+    let planned = wire::StartAttempt {
+        job_id: job.to_string(),
+        attempt: 1,
+        assignments: subtasks.collect(),
+    };
+    rescale(&mut world, &job, 1);
+    let answer = world.apply(Decision::StartAttempt(planned));
+    assert!(matches!(answer, Response::Refused(_)), "{answer:?}");
+    world.run_until("tasks", |world| runs_at(world, &job, 1));
+}
+
 #[test]
 fn a_request_is_taken_back_by_one_for_the_present_parallelism_or_an_abort() {
     let (mut world, job) = running(2);
