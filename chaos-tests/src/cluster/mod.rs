@@ -1,6 +1,7 @@
 //! A cluster of real processes: `flott local`, the pids that it writes down, and the command line to ask it.
 //!
-//! - [`flott_binary`]: which binary. [`processes`]: killing, and knowing that something is dead.
+//! - [`flott_binary`]: which binary. [`processes`]: killing, and knowing that something is dead. `failpoint`: killing at an
+//!   exact place.
 //! - [`jobmanager`]: one more JobManager, to replace another.
 //! - [`room`]: namespaces in which anything may be broken. [`network`]: one of its own for each member, and cuts.
 //!   [`disks`]: disks that lose their power. [`group`]: JobManagers alone, started in there. [`status`]: asking them.
@@ -9,6 +10,7 @@
 
 mod binary;
 pub mod disks;
+mod failpoint;
 pub mod group;
 pub mod jobmanager;
 pub mod network;
@@ -22,7 +24,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use flott_node::{SharedClock, SystemClock};
+use flott_node::{Failpoint, SharedClock, SystemClock};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -88,6 +90,7 @@ impl Cluster {
             .args(["local", "--dir"])
             .arg(directory)
             .args(arguments)
+            .env(Failpoint::VARIABLE, failpoint::directory(directory))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

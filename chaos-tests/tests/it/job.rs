@@ -20,6 +20,9 @@ const PACED: (u64, u64) = (8_000, 1_000);
 /// Of a job that outlives what is done to its JobManagers: four minutes.
 const LONG: (u64, u64) = (240_000, 1_000);
 
+/// Of a job that is killed at many places, one after the other, which takes about ten seconds.
+const STEADY: (u64, u64) = (25_000, 1_000);
+
 /// A running cluster and a job on it whose right result is known.
 pub(crate) struct RunningJob {
     pub(crate) cluster: Cluster,
@@ -46,6 +49,11 @@ impl RunningJob {
     /// The same with a job that goes on until it is canceled.
     pub(crate) async fn long(further: &[&str]) -> anyhow::Result<Self> {
         Self::running(LONG, further).await
+    }
+
+    /// The same with a job that reads for half a minute.
+    pub(crate) async fn steady(further: &[&str]) -> anyhow::Result<Self> {
+        Self::running(STEADY, further).await
     }
 
     async fn running((rows, pace): (u64, u64), further: &[&str]) -> anyhow::Result<Self> {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use flott_node::Failpoint;
 use flott_node::storage::ObjectStorage;
 use flott_proto::ids::CheckpointId;
 use flott_proto::key_group::KeyGroupRange;
@@ -214,7 +215,9 @@ impl SnapshotUploader {
                 reason,
             });
         }
+        Failpoint::UploadBegins.pass();
         self.storage.put_file(&path, local).await?;
+        Failpoint::UploadEnds.pass();
         let (local_name, key_groups) = (name.to_owned(), self.key_groups);
         Ok(StateFile {
             path,
