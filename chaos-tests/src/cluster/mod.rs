@@ -80,6 +80,15 @@ pub struct Cluster {
 impl Cluster {
     /// Starts `flott local --dir <directory>` with `arguments` and waits until it says `ready`.
     pub async fn start<A: AsRef<OsStr>>(directory: &Path, arguments: &[A]) -> anyhow::Result<Self> {
+        Self::start_in(directory, arguments, &[]).await
+    }
+
+    /// The same with further environment, for all processes.
+    pub async fn start_in<A: AsRef<OsStr>>(
+        directory: &Path,
+        arguments: &[A],
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let binary = flott_binary()?;
         std::fs::create_dir_all(directory)?;
         let log = std::fs::OpenOptions::new()
@@ -91,6 +100,7 @@ impl Cluster {
             .arg(directory)
             .args(arguments)
             .env(Failpoint::VARIABLE, failpoint::directory(directory))
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
