@@ -8,6 +8,7 @@
 pub(crate) mod check;
 
 use bytes::Bytes;
+use flott_node::Failpoint;
 use flott_node::storage::ObjectStorage;
 use flott_proto::ids::{CheckpointId, ClusterId, LeaderEpoch, Namespace};
 use flott_proto::job_graph::JobGraph;
@@ -92,7 +93,9 @@ pub(crate) async fn write_metadata(
         &record.target_directory,
     )?;
     let object = format!("{directory}/{}", paths::METADATA);
+    Failpoint::MetadataBegins.pass();
     storage.put(&object, encode(&metadata)).await?;
+    Failpoint::MetadataEnds.pass();
     let external_path = storage.url(&directory);
     Ok(Written {
         external_path,
@@ -147,7 +150,11 @@ pub(crate) async fn delete(job: &Job, paths: Vec<String>) -> (Vec<String>, Optio
         Err(error) => return (Vec::new(), Some(error.into())),
     };
     let mut gone = Vec::with_capacity(paths.len());
+    Failpoint::BeforeDeletion.pass();
     for path in paths {
+        if !gone.is_empty() {
+            Failpoint::BetweenDeletions.pass();
+        }
         match storage.delete(&path).await {
             Ok(()) => gone.push(path),
             Err(error) => return (gone, Some(error.into())),

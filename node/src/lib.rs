@@ -1,11 +1,13 @@
 //! What every Flott process does alike.
 //!
 //! - [`clock`]: injected time. [`tasks`]: supervision of background tasks.
+//! - [`failpoint`]: where a test may have the process die.
 //! - [`config`]: Flink's configuration keys, typed. [`telemetry`]: logs and metrics. [`health`]: the HTTP port.
 //! - [`storage`]: an object store, opened by its URL. [`tls`]: how connections are made and accepted, and by whom.
 
 pub mod clock;
 pub mod config;
+pub mod failpoint;
 pub mod health;
 pub mod storage;
 pub mod tasks;
@@ -15,5 +17,6 @@ pub mod testing;
 pub mod tls;
 
 pub use clock::{Clock, SharedClock, SystemClock};
+pub use failpoint::Failpoint;
 pub use tasks::{OnFailure, Tasks};
 pub use tls::Transport;

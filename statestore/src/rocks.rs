@@ -13,6 +13,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use flott_node::Failpoint;
 use rocksdb::{
     DB, DBRawIterator, FileType, FlushOptions, LiveFilesStorageInfoOptions, ReadOptions,
     WriteOptions,
@@ -141,15 +142,18 @@ impl Database {
     /// Flushes, and makes `dir` a copy of the database: hard links to its tables and a copy of its manifest. The list
     /// leaves out what can be made again from these: `CURRENT` names the manifest, and the options are ours.
     pub(crate) fn link_into(&self, dir: &Path) -> Result<Vec<LiveFile>, Error> {
+        Failpoint::BeforeFlush.pass();
         let mut wait = FlushOptions::default();
         wait.set_wait(true);
         // A snapshot is never delayed by compactions that are behind.
         wait.set_allow_write_stall(true);
         self.db.flush_opt(&wait).map_err(failed("flush"))?;
+        Failpoint::Flushed.pass();
         self.db
             .disable_file_deletions()
             .map_err(failed("hold its files"))?;
         let linked = self.link_held_files(dir);
+        Failpoint::Linked.pass();
         self.db
             .enable_file_deletions()
             .map_err(failed("release its files"))?;

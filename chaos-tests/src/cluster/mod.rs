@@ -1,6 +1,7 @@
 //! A cluster of real processes: `flott local`, the pids that it writes down, and the command line to ask it.
 //!
-//! - [`flott_binary`]: which binary. [`processes`]: killing, and knowing that something is dead.
+//! - [`flott_binary`]: which binary. [`processes`]: killing, and knowing that something is dead. `failpoint`: killing at an
+//!   exact place.
 //! - [`jobmanager`]: one more JobManager, to replace another.
 //! - [`room`]: namespaces in which anything may be broken. [`network`]: one of its own for each member, and cuts.
 //!   [`disks`]: disks that lose their power. [`group`]: JobManagers alone, started in there. [`status`]: asking them.
@@ -9,6 +10,7 @@
 
 mod binary;
 pub mod disks;
+mod failpoint;
 pub mod group;
 pub mod jobmanager;
 pub mod network;
@@ -22,7 +24,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use flott_node::{SharedClock, SystemClock};
+use flott_node::{Failpoint, SharedClock, SystemClock};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -78,6 +80,15 @@ pub struct Cluster {
 impl Cluster {
     /// Starts `flott local --dir <directory>` with `arguments` and waits until it says `ready`.
     pub async fn start<A: AsRef<OsStr>>(directory: &Path, arguments: &[A]) -> anyhow::Result<Self> {
+        Self::start_in(directory, arguments, &[]).await
+    }
+
+    /// The same with further environment, for all processes.
+    pub async fn start_in<A: AsRef<OsStr>>(
+        directory: &Path,
+        arguments: &[A],
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let binary = flott_binary()?;
         std::fs::create_dir_all(directory)?;
         let log = std::fs::OpenOptions::new()
@@ -88,6 +99,8 @@ impl Cluster {
             .args(["local", "--dir"])
             .arg(directory)
             .args(arguments)
+            .env(Failpoint::VARIABLE, failpoint::directory(directory))
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

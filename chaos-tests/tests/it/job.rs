@@ -20,6 +20,12 @@ const PACED: (u64, u64) = (8_000, 1_000);
 /// Of a job that outlives what is done to its JobManagers: four minutes.
 const LONG: (u64, u64) = (240_000, 1_000);
 
+/// Of a job that is killed at many places, one after the other, which takes about ten seconds.
+const STEADY: (u64, u64) = (25_000, 1_000);
+
+/// Of a job whose storage fails it in many ways, which takes half a minute.
+const TROUBLED: (u64, u64) = (50_000, 1_000);
+
 /// A running cluster and a job on it whose right result is known.
 pub(crate) struct RunningJob {
     pub(crate) cluster: Cluster,
@@ -31,25 +37,50 @@ pub(crate) struct RunningJob {
 
 /// `flott local` under `directory`, with checkpoints often enough for these tests to be quick.
 pub(crate) async fn start_cluster(directory: &Path, further: &[&str]) -> anyhow::Result<Cluster> {
+    start_cluster_in(directory, further, &[]).await
+}
+
+async fn start_cluster_in(
+    directory: &Path,
+    further: &[&str],
+    environment: &[(&str, &str)],
+) -> anyhow::Result<Cluster> {
     let mut arguments = vec!["-D", "execution.checkpointing.interval=300ms"];
     arguments.extend(further);
-    Cluster::start(&directory.join("cluster"), &arguments).await
+    Cluster::start_in(&directory.join("cluster"), &arguments, environment).await
 }
 
 impl RunningJob {
     /// Starts a cluster with `flott local … <further>` and a job at parallelism 4 that reads for some seconds; waits
     /// until it runs and has two checkpoints.
     pub(crate) async fn paced(further: &[&str]) -> anyhow::Result<Self> {
-        Self::running(PACED, further).await
+        Self::running(PACED, further, &[]).await
     }
 
     /// The same with a job that goes on until it is canceled.
     pub(crate) async fn long(further: &[&str]) -> anyhow::Result<Self> {
-        Self::running(LONG, further).await
+        Self::running(LONG, further, &[]).await
     }
 
-    async fn running((rows, pace): (u64, u64), further: &[&str]) -> anyhow::Result<Self> {
-        let job = Self::submit(rows, pace, further).await?;
+    /// The same with a job that reads for half a minute.
+    pub(crate) async fn steady(further: &[&str]) -> anyhow::Result<Self> {
+        Self::running(STEADY, further, &[]).await
+    }
+
+    /// A job of nearly a minute, on a cluster whose processes have this environment.
+    pub(crate) async fn in_environment(
+        further: &[&str],
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        Self::running(TROUBLED, further, environment).await
+    }
+
+    async fn running(
+        (rows, pace): (u64, u64),
+        further: &[&str],
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let job = Self::submit_in(rows, pace, further, environment).await?;
         job.cluster
             .until_checkpoints(&job.id, 2, &[], DEADLINE)
             .await?;
@@ -62,6 +93,15 @@ impl RunningJob {
         rows_per_second: u64,
         further: &[&str],
     ) -> anyhow::Result<Self> {
+        Self::submit_in(rows, rows_per_second, further, &[]).await
+    }
+
+    async fn submit_in(
+        rows: u64,
+        rows_per_second: u64,
+        further: &[&str],
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
         let (input, output) = (
             directory.path().join("flights.csv"),
@@ -69,7 +109,7 @@ impl RunningJob {
         );
         let flights = Flights::new(rows);
         flights.write_csv(&input)?;
-        let cluster = start_cluster(directory.path(), further).await?;
+        let cluster = start_cluster_in(directory.path(), further, environment).await?;
         let id = cluster
             .submit(
                 &flights::sql(&input, &output, rows_per_second),

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flott_node::OnFailure;
+use flott_node::{Failpoint, OnFailure};
 use flott_proto::ids::{AttemptNumber, CheckpointId, JobId};
 use flott_proto::state_handle::StateFile;
-use flott_proto::wire::{self, command::Decision};
+use flott_proto::wire::{self, command::Decision, job_manager_message::Message};
 use tracing::{debug, warn};
 
 use super::session::Session;
@@ -25,6 +25,9 @@ impl Session {
     pub(super) fn carry_out(&mut self, state: &ClusterState, plan: Plan) {
         self.notes = plan.notes;
         for (to, message) in plan.sends {
+            if matches!(message, Message::CheckpointCompleted(_)) {
+                Failpoint::BeforeAnnouncement.pass();
+            }
             self.send(&to, message);
         }
         let of_jobs = plan.proposals.into_iter();
@@ -68,7 +71,13 @@ impl Session {
             self.command(decision),
         );
         self.tasks.spawn("propose", OnFailure::Log, async move {
+            if completing.is_some() {
+                Failpoint::BeforeCompletion.pass();
+            }
             let outcome = raft.propose(command).await.map(|applied| applied.response);
+            if completing.is_some() {
+                Failpoint::Completed.pass();
+            }
             // The session is over if nobody takes the answer.
             let _ = to_self
                 .send(Event::Proposed {

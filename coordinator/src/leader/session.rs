@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flott_node::{SharedClock, Tasks};
+use flott_node::{Failpoint, SharedClock, Tasks};
 use flott_proto::ids::{JobId, LeaderEpoch, TaskManagerId};
 use flott_proto::wire::{self, command::Decision, job_manager_message::Message};
 use tokio::sync::mpsc;
@@ -215,6 +215,7 @@ impl Session {
                 if paths.is_empty() {
                     self.observed.under_way.remove(&UnderWay::DeleteFiles(job));
                 } else {
+                    Failpoint::BeforeForgetting.pass();
                     let forget = wire::ForgetFiles {
                         job_id: job.to_string(),
                         paths,

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use flott_node::Failpoint;
 use flott_node::storage::ObjectStorage;
 use flott_proto::ids::CheckpointId;
 use flott_proto::key_group::KeyGroupRange;
@@ -207,7 +208,9 @@ impl SnapshotUploader {
                 reason,
             });
         }
+        Failpoint::UploadBegins.pass();
         self.storage.put_file(&path, &file.path).await?;
+        Failpoint::UploadEnds.pass();
         let FileKey {
             key_groups,
             local_name,

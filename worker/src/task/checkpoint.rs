@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use flott_node::{OnFailure, SharedClock, Tasks};
+use flott_node::{Failpoint, OnFailure, SharedClock, Tasks};
 use flott_proto::ids::{CheckpointId, TaskId};
 use flott_proto::state_handle::SubtaskDelta;
 use flott_proto::wire::{CheckpointAck, CheckpointKind};
@@ -123,7 +123,10 @@ impl Checkpoints {
             let took = clock.monotonic().saturating_sub(start);
             metrics::checkpoint_uploaded(took);
             match uploaded {
-                Ok(uploaded) => events.send_acknowledged(ack.of(uploaded, took)).await,
+                Ok(uploaded) => {
+                    Failpoint::BeforeAck.pass();
+                    events.send_acknowledged(ack.of(uploaded, took)).await;
+                }
                 Err(error) => {
                     events
                         .send_declined(checkpoint, Error::from(error).full_text())

@@ -23,11 +23,11 @@ pub(super) const SAVEPOINTS: &str = "savepoints";
 pub(super) struct Errand {
     epoch: LeaderEpoch,
     job: JobId,
-    task: Task,
+    doing: Doing,
 }
 
 #[derive(Debug)]
-enum Task {
+enum Doing {
     WriteMetadata {
         checkpoint: CheckpointId,
         path: String,
@@ -59,11 +59,11 @@ enum Task {
 impl Model {
     /// The leader of `epoch`, which sees `state`, begins some work.
     pub(super) fn begin(&mut self, epoch: LeaderEpoch, state: &ClusterState, work: Work) {
-        let (job, task) = match work {
+        let (job, doing) = match work {
             Work::WriteMetadata { job, checkpoint } => {
-                let task = self.metadata(epoch, state, &job, checkpoint);
+                let doing = self.metadata(epoch, state, &job, checkpoint);
                 self.under_way(epoch, UnderWay::WriteMetadata(job.clone()));
-                (job, task)
+                (job, doing)
             }
             Work::DeleteFiles { job, paths } => {
                 self.under_way(epoch, UnderWay::DeleteFiles(job.clone()));
@@ -72,25 +72,25 @@ impl Model {
             Work::Sweep { job } => {
                 let ended = &state.jobs[&job];
                 let kept = ended.checkpoints.savepoint_paths();
-                let task = Task::Sweep {
+                let doing = Doing::Sweep {
                     kept: kept.into_iter().map(str::to_owned).collect(),
                     directory: self.directory(ended),
                     left: None,
                     listed_at: 0,
                 };
                 self.under_way(epoch, UnderWay::Sweep(job.clone()));
-                (job, task)
+                (job, doing)
             }
             Work::CheckFile {
                 job, attempt, file, ..
             } => {
                 self.under_way(epoch, UnderWay::CheckFile(job.clone()));
                 let path = file.path;
-                (job, Task::CheckFile { attempt, path })
+                (job, Doing::CheckFile { attempt, path })
             }
             Work::LoadGraph { .. } => unreachable!("the graphs of the model are small"),
         };
-        self.errands.push(Errand { epoch, job, task });
+        self.errands.push(Errand { epoch, job, doing });
     }
 
     pub(super) fn begin_deleting(&mut self, epoch: LeaderEpoch, job: &JobId, left: Vec<String>) {
@@ -98,7 +98,7 @@ impl Model {
         self.errands.push(Errand {
             epoch,
             job: job.clone(),
-            task: Task::Delete { left, gone },
+            doing: Doing::Delete { left, gone },
         });
     }
 
@@ -106,7 +106,7 @@ impl Model {
         self.errands.push(Errand {
             epoch: state.epoch,
             job: job.clone(),
-            task: Task::Collect { state, left: None },
+            doing: Doing::Collect { state, left: None },
         });
     }
 
@@ -122,7 +122,7 @@ impl Model {
         state: &ClusterState,
         id: &JobId,
         checkpoint: CheckpointId,
-    ) -> Task {
+    ) -> Doing {
         let job = &state.jobs[id];
         let pending = job.checkpoints.pending.as_ref().unwrap();
         let is_savepoint = pending.kind == CheckpointKind::Savepoint;
@@ -143,7 +143,7 @@ impl Model {
                 subtasks,
             })
         });
-        Task::WriteMetadata {
+        Doing::WriteMetadata {
             checkpoint,
             path: format!("{directory}/{}", paths::METADATA),
             is_savepoint,
@@ -164,23 +164,23 @@ impl Model {
         } else {
             "deposed leader"
         };
-        let what = match errand.task {
-            Task::WriteMetadata { .. } => self.write_metadata(errand, in_office),
-            Task::Delete { .. } => self.delete_next(errand, in_office),
-            Task::Sweep { .. } => self.sweep(errand, in_office),
-            Task::CheckFile { .. } => self.check_file(errand, in_office),
-            Task::Collect { .. } => self.collect(errand),
+        let what = match errand.doing {
+            Doing::WriteMetadata { .. } => self.write_metadata(errand, in_office),
+            Doing::Delete { .. } => self.delete_next(errand, in_office),
+            Doing::Sweep { .. } => self.sweep(errand, in_office),
+            Doing::CheckFile { .. } => self.check_file(errand, in_office),
+            Doing::Collect { .. } => self.collect(errand),
         };
         Some(format!("{by}: {what}"))
     }
 
     fn write_metadata(&mut self, errand: Errand, in_office: bool) -> String {
-        let Task::WriteMetadata {
+        let Doing::WriteMetadata {
             checkpoint,
             path,
             is_savepoint,
             content,
-        } = errand.task
+        } = errand.doing
         else {
             unreachable!()
         };
@@ -218,7 +218,7 @@ impl Model {
     }
 
     fn delete_next(&mut self, mut errand: Errand, in_office: bool) -> String {
-        let Task::Delete { left, gone } = &mut errand.task else {
+        let Doing::Delete { left, gone } = &mut errand.doing else {
             unreachable!()
         };
         let fails = self.random.percent(3);
@@ -252,12 +252,12 @@ impl Model {
     }
 
     fn sweep(&mut self, mut errand: Errand, in_office: bool) -> String {
-        let Task::Sweep {
+        let Doing::Sweep {
             kept,
             directory,
             left,
             listed_at,
-        } = &mut errand.task
+        } = &mut errand.doing
         else {
             unreachable!()
         };
@@ -285,7 +285,7 @@ impl Model {
     }
 
     fn check_file(&mut self, errand: Errand, in_office: bool) -> String {
-        let Task::CheckFile { attempt, path } = errand.task else {
+        let Doing::CheckFile { attempt, path } = errand.doing else {
             unreachable!()
         };
         let is_damaged = self.damaged.contains(&path) || !self.objects.has(&path);
@@ -311,7 +311,7 @@ impl Model {
     }
 
     fn collect(&mut self, mut errand: Errand) -> String {
-        let Task::Collect { state, left } = &mut errand.task else {
+        let Doing::Collect { state, left } = &mut errand.doing else {
             unreachable!()
         };
         let Some(left) = left else {

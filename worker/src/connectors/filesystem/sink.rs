@@ -19,6 +19,7 @@ use std::path::PathBuf;
 
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
+use flott_node::Failpoint;
 use flott_proto::ids::{CheckpointId, TaskId};
 use flott_proto::job_graph::FilesystemSink;
 use flott_proto::wire::{self, FileCommittable, FileSinkState, StateOrigin};
@@ -257,13 +258,16 @@ impl Operator for FileSink {
     fn commit(&mut self, checkpoint: CheckpointId) -> Result<(), Error> {
         let due = |file: &FileCommittable| file.checkpoint_id <= checkpoint.0;
         let mut committed = 0;
+        Failpoint::CommitBegins.pass();
         for file in self.prepared.iter().filter(|file| due(file)) {
             self.make_visible(file)?;
+            Failpoint::CommitMiddle.pass();
             committed += 1;
         }
         if committed > 0 {
             self.sync_directory()?;
             self.prepared.retain(|file| !due(file));
+            Failpoint::CommitEnds.pass();
         }
         Ok(())
     }
