@@ -138,13 +138,30 @@ impl ObjectStorage {
         self.sync(path).await
     }
 
+    /// Makes `local` another name of the object, if that is a file on the same file system, and says whether it did. Who
+    /// uses it must never write to `local`, for that would be writing to the object; removing it is harmless.
+    pub async fn link_file(&self, path: &str, local: &LocalPath) -> bool {
+        let (Some(root), Ok(at)) = (&self.directory, Path::parse(path)) else {
+            return false;
+        };
+        let object = root.join(at.as_ref());
+        tokio::fs::hard_link(object, local).await.is_ok()
+    }
+
     /// Downloads an object into a local file, which is created or replaced, and returns its size in bytes. Not synced:
     /// a local copy is lost with the machine anyway. After an error the local file may hold a part of the object.
     pub async fn get_file(&self, path: &str, local: &LocalPath) -> Result<u64, Error> {
         let at = self.resolve(path)?;
         retried(|| async {
             let object = self.within_deadline(path, self.store.get(&at)).await?;
-            let mut file = tokio::fs::File::create(local)
+            // Replaced, not overwritten: it may be another name of the object.
+            match tokio::fs::remove_file(local).await {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::local(local)(error));
+                }
+                _ => {}
+            }
+            let mut file = tokio::fs::File::create_new(local)
                 .await
                 .map_err(Error::local(local))?;
             let (mut chunks, mut size) = (object.into_stream(), 0);

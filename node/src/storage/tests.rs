@@ -17,6 +17,24 @@ fn bytes(length: usize) -> Bytes {
 /// Files of one request, of two parts, and of more.
 const LENGTHS: [usize; 6] = [0, 1, 1000, PART, PART + 1, 3 * PART + 5];
 
+#[tokio::test]
+async fn an_object_that_was_linked_is_not_written_to_by_a_download() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("objects");
+    let storage = ObjectStorage::open(root.to_str().unwrap()).unwrap();
+    storage.put("a/one", bytes(10)).await.unwrap();
+    storage.put("a/two", bytes(20)).await.unwrap();
+    let local = dir.path().join("local");
+    assert!(storage.link_file("a/one", &local).await);
+    assert!(!storage.link_file("a/none", &dir.path().join("none")).await);
+    assert_eq!(storage.get_file("a/two", &local).await.unwrap(), 20);
+    assert_eq!(std::fs::read(&local).unwrap(), bytes(20));
+    assert_eq!(storage.get("a/one").await.unwrap(), bytes(10));
+    let memory = ObjectStorage::open("memory:///linked").unwrap();
+    memory.put("a", bytes(1)).await.unwrap();
+    assert!(!memory.link_file("a", &dir.path().join("copy")).await);
+}
+
 async fn keeps_its_promises(storage: &ObjectStorage, lengths: &[usize]) {
     let local = tempfile::tempdir().unwrap();
     let (source, copy) = (local.path().join("source"), local.path().join("copy"));

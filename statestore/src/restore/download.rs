@@ -11,7 +11,7 @@ use super::fetch::fetch;
 use super::plan::Tablet;
 use crate::error::Error;
 use crate::metrics;
-use crate::rocks::point_to_manifest;
+use crate::rocks::{is_immutable, point_to_manifest};
 use crate::snapshot::file_checksum;
 
 /// Files in flight: enough to fill the line from object storage.
@@ -43,14 +43,18 @@ async fn bring(source: &Source, file: &StateFile, dir: &Path) -> Result<(), Erro
 
 async fn download_file(storage: &ObjectStorage, file: &StateFile, dir: &Path) -> Result<(), Error> {
     let local = dir.join(&file.local_name);
-    match storage.get_file(&file.path, &local).await {
-        Ok(_) => {}
-        Err(storage::Error::NotFound { .. }) => {
-            return Err(Error::Missing {
-                path: file.path.clone(),
-            });
+    // RocksDB never changes a table, so one that lies on this disk need not be copied.
+    let linked = is_immutable(&file.local_name) && storage.link_file(&file.path, &local).await;
+    if !linked {
+        match storage.get_file(&file.path, &local).await {
+            Ok(_) => {}
+            Err(storage::Error::NotFound { .. }) => {
+                return Err(Error::Missing {
+                    path: file.path.clone(),
+                });
+            }
+            Err(error) => return Err(error.into()),
         }
-        Err(error) => return Err(error.into()),
     }
     let (crc32c, size) = file_checksum(local).await?;
     let corrupt = |reason| {
@@ -68,6 +72,10 @@ async fn download_file(storage: &ObjectStorage, file: &StateFile, dir: &Path) ->
             file.crc32c
         ));
     }
-    metrics::downloaded(size);
+    if linked {
+        metrics::found_locally(size);
+    } else {
+        metrics::downloaded(size);
+    }
     Ok(())
 }
