@@ -251,6 +251,59 @@ impl Task {
     }
 }
 
+/// The state of all tasks goes over to `parallelism` others: milliseconds until they have opened it, and megabytes that
+/// their first checkpoint uploads. Nothing is kept on this machine but what `storage` has.
+fn rescale(
+    states: &mut Vec<SubtaskState>,
+    last: &mut CheckpointId,
+    parallelism: u32,
+    dir: &Path,
+    storage: &ObjectStorage,
+    runtime: &Handle,
+) -> (f64, f64) {
+    let begun = Instant::now();
+    let open = |task: u32| {
+        let (source, range) = (Source::from(storage.clone()), range(task, parallelism));
+        let at = dir.join(format!("of-{parallelism}-{task}"));
+        let restoring = restore(&at, &source, states, MAX_PARALLELISM, range, OPTIONS);
+        let mut backend = runtime.block_on(restoring).unwrap();
+        let writer = format!("w-{parallelism}-{task}");
+        let uploader = SnapshotUploader::new(storage.clone(), writer, range);
+        uploader.restored_from(*last, backend.restored_files(), false);
+        Task {
+            state: backend.state("op", "value").unwrap(),
+            backend,
+            uploader: Arc::new(uploader),
+            keys: 0,
+            random: Random(1),
+            saved: SubtaskState::default(),
+            last: *last,
+        }
+    };
+    let mut tasks: Vec<Task> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..parallelism)
+            .map(|task| scope.spawn(move || open(task)))
+            .collect();
+        let tasks = threads.into_iter().map(|thread| thread.join().unwrap());
+        tasks.collect()
+    });
+    let opened = milliseconds(begun.elapsed());
+    let next = last.0 + 1;
+    let costs = on_all(&mut tasks, |task| task.checkpoint(next, runtime));
+    *last = CheckpointId(next);
+    *states = tasks.iter().map(|task| task.saved.clone()).collect();
+    let uploaded: u64 = costs.iter().map(|cost| cost.uploaded_bytes).sum();
+    (opened, uploaded as f64 / 1e6)
+}
+
+/// Resident memory of this process, in megabytes.
+fn resident_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
+    kilobytes.unwrap_or(f64::NAN) / 1e3
+}
+
 /// A checkpoint whose upload goes on.
 struct Pending {
     id: CheckpointId,
@@ -299,9 +352,10 @@ fn main() {
     );
     println!(
         "| state MB | loaded keys/s | upload ms p50 / max | uploaded MB mean (times the change) | pause ms p50 / p99 | \
-         restore ms local / remote | 2 to 3 tasks, ms | writes with 1 s checkpoints / without |"
+         restore ms local / remote | 2 to 4 to 3 to 1 tasks: ms (MB uploaded then) | \
+         writes with 1 s checkpoints / without | resident MB |"
     );
-    println!("|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|");
     for size_mb in &plan.sizes_mb {
         let dir = place.path().join(size_mb.to_string());
         size(&plan, *size_mb, &dir, runtime.handle());
@@ -345,24 +399,22 @@ fn size(plan: &Plan, size_mb: u64, dir: &Path, runtime: &Handle) {
     }
     let (uploads, pauses) = (sorted(uploads), sorted(pauses));
     let mean_mb = bytes as f64 / plan.checkpoints as f64 / 1e6;
-    let states: Vec<SubtaskState> = tasks.iter().map(|task| task.saved.clone()).collect();
-    let restored = |name: &str, parallelism: u32, local: Option<&LocalFiles>| {
+    let resident = resident_mb();
+    let mut states: Vec<SubtaskState> = tasks.iter().map(|task| task.saved.clone()).collect();
+    let restored = |name: &str, local: Option<&LocalFiles>| {
         let source = Source {
             storage: storage.clone(),
             local: local.cloned(),
         };
         let begun = Instant::now();
         std::thread::scope(|scope| {
-            for task in 0..parallelism {
+            for task in 0..TASKS {
                 let (source, states) = (&source, &states);
                 let at = dir.join(format!("{name}-{task}"));
-                let range = range(task, parallelism);
+                let range = range(task, TASKS);
                 let of = move || {
-                    let states: Vec<SubtaskState> = match parallelism == TASKS {
-                        true => vec![states[task as usize].clone()],
-                        false => states.clone(),
-                    };
-                    let restoring = restore(&at, source, &states, MAX_PARALLELISM, range, OPTIONS);
+                    let own = std::slice::from_ref(&states[task as usize]);
+                    let restoring = restore(&at, source, own, MAX_PARALLELISM, range, OPTIONS);
                     drop(runtime.block_on(restoring).unwrap());
                 };
                 scope.spawn(of);
@@ -370,28 +422,36 @@ fn size(plan: &Plan, size_mb: u64, dir: &Path, runtime: &Handle) {
         });
         milliseconds(begun.elapsed())
     };
-    let here = restored("local", TASKS, Some(&local));
-    let remote = restored("remote", TASKS, None);
-    let rescaled = restored("rescaled", TASKS + 1, Some(&local));
+    let here = restored("local", Some(&local));
+    let remote = restored("remote", None);
 
     let next = 3 + plan.warmup + plan.checkpoints;
     let without = on_all(&mut tasks, |task| task.writes(10, None, runtime));
     let with = on_all(&mut tasks, |task| task.writes(10, Some(next), runtime));
     let (with, without) = (with.iter().sum::<f64>(), without.iter().sum::<f64>());
-    let total: u64 = states
+    let saved = states.clone();
+    let total: u64 = saved
         .iter()
         .flat_map(|state| state.files.values())
         .map(|file: &StateFile| file.size)
         .sum();
+    drop(tasks);
+    let mut last = CheckpointId(2 + plan.warmup + plan.checkpoints);
+    let rescaled = [4, 3, 1].map(|parallelism| {
+        let (opened, uploaded) =
+            rescale(&mut states, &mut last, parallelism, dir, &storage, runtime);
+        format!("{opened:.0} ({uploaded:.2})")
+    });
     println!(
         "| {size_mb} ({} on disk) | {loaded:.0} | {:.0} / {:.0} | {mean_mb:.1} ({:.2}) | {:.1} / {:.1} | \
-         {here:.0} / {remote:.0} | {rescaled:.0} | {:.2} |",
+         {here:.0} / {remote:.0} | {} | {:.2} | {resident:.0} |",
         total / 1_000_000,
         quantile(&uploads, 0.5),
         quantile(&uploads, 1.0),
         mean_mb / plan.change_mb as f64,
         quantile(&pauses, 0.5),
         quantile(&pauses, 0.99),
+        rescaled.join(", "),
         with / without,
     );
 }
