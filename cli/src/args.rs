@@ -64,7 +64,7 @@ pub(crate) enum Command {
 Examples:
   flott run -f job.sql
   flott run -f job.sql -d -o json                  prints {\"id\": …}
-  flott run -f job.sql -s /savepoints/savepoint-0193ab-7-12
+  flott run -f job.sql -s /savepoints/nightly        a savepoint, wherever it was moved to
   flott run -f job.sql -D execution.checkpointing.interval='1 s'")]
     Run(RunArgs),
     /// Print the JobGraph of a SQL job without running it

@@ -1,15 +1,16 @@
 //! The coordinator's dealings with object storage: `_metadata` objects, large job graphs, and deleting what was retired.
-//! [`check`]: whether files are as they were written.
+//! [`check`]: whether files are as they were written. [`savepoint`]: savepoints, which have a directory of their own.
 //!
 //! `_metadata` is self-contained, for disaster recovery and for starting a job elsewhere; a leader never reads it to
 //! recover a job, since the replicated state holds the same. Format: 8 bytes magic, CRC32C of the rest as u32 LE, then
 //! a protobuf `CheckpointMetadata`.
 
 pub(crate) mod check;
+pub(crate) mod savepoint;
 
 use bytes::Bytes;
 use flott_node::storage::ObjectStorage;
-use flott_proto::ids::{CheckpointId, ClusterId, LeaderEpoch, Namespace};
+use flott_proto::ids::{ClusterId, Namespace};
 use flott_proto::job_graph::JobGraph;
 use flott_proto::{paths, wire};
 use prost::Message;
@@ -47,12 +48,18 @@ pub(crate) struct Written {
 /// Writes the metadata of a pending checkpoint whose acks are all there.
 pub(crate) async fn write_metadata(
     cluster: &ClusterId,
-    epoch: LeaderEpoch,
     job: &Job,
     record: &PendingRecord,
     collected: &PendingCheckpoint,
 ) -> Result<Written, FilesError> {
-    let storage = ObjectStorage::open(&job.settings.checkpoint_dir)?;
+    let (storage, directory) = match record.kind {
+        CheckpointKind::Savepoint => (ObjectStorage::open(&record.savepoint_directory)?, None),
+        CheckpointKind::Checkpoint | CheckpointKind::Final => {
+            let directory = paths::job(cluster, &job.namespace, &job.id);
+            let storage = ObjectStorage::open(&job.settings.checkpoint_dir)?;
+            (storage, Some(paths::checkpoint(&directory, record.id)))
+        }
+    };
     let expected = job.subtasks().collect();
     let subtasks = job
         .checkpoints
@@ -83,63 +90,43 @@ pub(crate) async fn write_metadata(
         kind: wire::CheckpointKind::from(record.kind).into(),
         triggered_at_ms: record.triggered_at_ms,
         vertices,
-        root: storage.root().to_owned(),
+        root: directory
+            .as_ref()
+            .map(|_| storage.root().to_owned())
+            .unwrap_or_default(),
     };
-    let (storage, directory) = place(
-        storage,
-        cluster,
-        epoch,
-        job,
-        record.kind,
-        record.id,
-        &record.target_directory,
-    )?;
+    let Some(directory) = directory else {
+        storage.put(paths::METADATA, encode(&metadata)).await?;
+        return Ok(Written {
+            external_path: storage.root().to_owned(),
+            object: String::new(),
+        });
+    };
     let object = format!("{directory}/{}", paths::METADATA);
     storage.put(&object, encode(&metadata)).await?;
-    let external_path = storage.url(&directory);
     Ok(Written {
-        external_path,
-        object: if record.kind == CheckpointKind::Savepoint {
-            String::new()
-        } else {
-            object
-        },
+        external_path: storage.url(&directory),
+        object,
     })
 }
 
-/// The storage and the directory in it where a checkpoint's metadata belongs.
-fn place(
-    root: ObjectStorage,
-    cluster: &ClusterId,
-    epoch: LeaderEpoch,
-    job: &Job,
-    kind: CheckpointKind,
-    id: CheckpointId,
-    target: &str,
-) -> Result<(ObjectStorage, String), FilesError> {
-    if kind == CheckpointKind::Savepoint {
-        return Ok((
-            ObjectStorage::open(target)?,
-            paths::savepoint(&job.id, id, epoch),
-        ));
-    }
-    let directory = paths::job(cluster, &job.namespace, &job.id);
-    Ok((root, paths::checkpoint(&directory, id)))
-}
-
-/// Reads the metadata of a savepoint or retained checkpoint: its directory, or the object itself.
+/// Reads the metadata of a savepoint or retained checkpoint: its directory, or the object itself. What it says of its root
+/// is complete: of a savepoint, where that lies now.
 pub(crate) async fn read_metadata(path: &str) -> Result<wire::CheckpointMetadata, FilesError> {
     let directory = path.trim_end_matches('/');
     let directory = directory
         .strip_suffix(paths::METADATA)
         .map_or(directory, |dir| dir.trim_end_matches('/'));
-    let bytes = ObjectStorage::open_existing(directory)?
-        .get(paths::METADATA)
-        .await?;
-    decode(&bytes).map_err(|what| FilesError::Malformed {
+    let storage = ObjectStorage::open_existing(directory)?;
+    let bytes = storage.get(paths::METADATA).await?;
+    let mut metadata = decode(&bytes).map_err(|what| FilesError::Malformed {
         path: path.to_owned(),
         what,
-    })
+    })?;
+    if metadata.root.is_empty() {
+        metadata.root = storage.root().to_owned();
+    }
+    Ok(metadata)
 }
 
 /// Deletes objects of a job; those that are gone already count as deleted. Returns the paths that are gone now, and the
@@ -210,7 +197,8 @@ pub(crate) async fn read_graph(job: &Job) -> Result<JobGraph, FilesError> {
 }
 
 /// Deletes what is left in the directory of a job that has ended: files that its checkpoints do not name because none
-/// of those that would have ever completed. What a savepoint names stays. Returns how many objects it deleted.
+/// of those that would have ever completed. What a savepoint names stays, for those of earlier builds have their files
+/// here. Returns how many objects it deleted.
 pub(crate) async fn sweep(cluster: &ClusterId, job: &Job) -> Result<usize, FilesError> {
     let storage = ObjectStorage::open(&job.settings.checkpoint_dir)?;
     let directory = paths::job(cluster, &job.namespace, &job.id);

@@ -145,7 +145,7 @@ impl<'a> Start<'a> {
     pub fn root(self, job: &'a Job) -> &'a str {
         match self {
             Self::Submitted(point) => &point.root,
-            Self::Checkpoint(_) => &job.settings.checkpoint_dir,
+            Self::Checkpoint(checkpoint) => checkpoint.root(&job.settings.checkpoint_dir),
         }
     }
 
@@ -243,7 +243,10 @@ impl Job {
 
     /// Whether nothing in object storage is this job's any more, but for savepoints, which are the user's.
     pub fn is_clean(&self) -> bool {
-        self.checkpoints.retained.is_empty() && self.checkpoints.retired.is_empty()
+        let store = &self.checkpoints;
+        store.retained.is_empty()
+            && store.retired.is_empty()
+            && store.retired_directories.is_empty()
     }
 
     /// Whether an attempt of this job may still have to read files of that one: it was submitted to start from them and

@@ -205,6 +205,14 @@ fn job_to_wire(job: &Job) -> wire::JobRecord {
         checkpoints: completed(&store.retained),
         savepoints: completed(&store.savepoints),
         retired: store.retired.iter().cloned().collect(),
+        retired_directories: store
+            .retired_directories
+            .iter()
+            .map(|(directory, not_before_ms)| wire::RetiredDirectoryRecord {
+                directory: directory.clone(),
+                not_before_ms: *not_before_ms,
+            })
+            .collect(),
         history: store.history.iter().map(summary_to_wire).collect(),
         completed_checkpoints: store.completed_count,
         failed_checkpoints: store.failed_count,
@@ -292,6 +300,11 @@ fn job_from_wire(record: wire::JobRecord) -> Result<Job, Malformed> {
             retained_bytes: 0,
             savepoints: completed(record.savepoints)?,
             retired: record.retired.into_iter().collect(),
+            retired_directories: record
+                .retired_directories
+                .into_iter()
+                .map(|retired| (retired.directory, retired.not_before_ms))
+                .collect(),
             history: record
                 .history
                 .into_iter()
@@ -446,7 +459,7 @@ fn pending_to_wire(pending: &PendingRecord) -> wire::PendingCheckpointRecord {
         kind: wire::CheckpointKind::from(pending.kind).into(),
         triggered_at_ms: pending.triggered_at_ms,
         base_checkpoint_id: pending.base.0,
-        target_directory: pending.target_directory.clone(),
+        savepoint_directory: pending.savepoint_directory.clone(),
         attempt: pending.attempt.0,
     }
 }
@@ -458,7 +471,7 @@ fn pending_from_wire(record: wire::PendingCheckpointRecord) -> Result<PendingRec
         attempt: AttemptNumber(record.attempt),
         triggered_at_ms: record.triggered_at_ms,
         base: CheckpointId(record.base_checkpoint_id),
-        target_directory: record.target_directory,
+        savepoint_directory: record.savepoint_directory,
     })
 }
 

@@ -50,6 +50,8 @@ pub(crate) struct World {
     pub misread: BTreeSet<String>,
     /// The checkpoint that each attempt was deployed with, by job.
     pub restored: BTreeMap<JobId, BTreeMap<u32, CheckpointId>>,
+    /// What lies in the directories of savepoints.
+    pub savepoints: BTreeMap<String, BTreeSet<String>>,
     /// Objects that were ever written, by job.
     written: BTreeMap<JobId, BTreeSet<String>>,
     /// Job graphs that are too large for the log, by path.
@@ -87,6 +89,7 @@ impl World {
             damaged: BTreeSet::new(),
             misread: BTreeSet::new(),
             restored: BTreeMap::new(),
+            savepoints: BTreeMap::new(),
             written: BTreeMap::new(),
             graphs: BTreeMap::new(),
             graphs_read: 0,

@@ -137,8 +137,10 @@ impl Dispatcher {
                 "name a target directory, or set execution.checkpointing.savepoint-dir",
             ));
         }
-        ObjectStorage::open(&request.target_directory)
+        // In the form that means the same in every process.
+        let target = ObjectStorage::open(&request.target_directory)
             .map_err(|error| Status::invalid_argument(crate::leader::chain(&error)))?;
+        request.target_directory = target.root().to_owned();
         if request.request_id.is_empty() {
             request.request_id = uuid::Uuid::new_v4().to_string();
         }

@@ -99,15 +99,15 @@ impl SnapshotUploader {
 
     /// Uploads what the base does not have, and deletes the local snapshot.
     ///
-    /// `base` is what the trigger named; if it is not known here, everything is added. `self_contained` (a savepoint)
-    /// uploads everything anew, against no base, and none of it is used for anything else.
+    /// `base` is what the trigger named; if it is not known here, everything is added. With `savepoint` everything is
+    /// uploaded into that directory, against no base; paths are relative to it, and none of it is used for anything else.
     ///
     /// After an error the checkpoint has to be declined; what did get up is reused by the next.
     pub async fn upload(
         &self,
         mut snapshot: LocalSnapshot,
         base: CheckpointId,
-        self_contained: bool,
+        savepoint: Option<&ObjectStorage>,
     ) -> Result<Uploaded, Error> {
         assert_eq!(
             snapshot.key_groups(),
@@ -127,7 +127,7 @@ impl SnapshotUploader {
                 kept,
                 dropped,
             },
-        ) = if self_contained {
+        ) = if savepoint.is_some() {
             let nothing = FilesByName::new();
             (CheckpointId::NONE, diff(&live, &nothing, &nothing))
         } else {
@@ -138,8 +138,10 @@ impl SnapshotUploader {
         let sizes: BTreeMap<String, u64> = live.into_iter().collect();
         let (dir, sizes) = (snapshot.dir(), &sizes);
         let uploads = upload.iter().map(|name| async move {
-            let file = self.upload_file(name, &dir.join(name), sizes[name]).await?;
-            if !self_contained && is_immutable(name) {
+            let local = dir.join(name);
+            let file = self.upload_file(name, &local, sizes[name], savepoint);
+            let file = file.await?;
+            if savepoint.is_none() && is_immutable(name) {
                 self.bases().on_uploaded(file.clone());
             }
             Ok::<_, Error>(file)
@@ -155,7 +157,7 @@ impl SnapshotUploader {
 
         let mut added = reuse;
         added.extend(uploaded);
-        if !self_contained {
+        if savepoint.is_none() {
             let files = kept
                 .iter()
                 .chain(&added)
@@ -204,8 +206,18 @@ impl SnapshotUploader {
         self.bases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn upload_file(&self, name: &str, local: &Path, size: u64) -> Result<StateFile, Error> {
-        let path = paths::state_file(&self.writer, self.sequence.fetch_add(1, Ordering::Relaxed));
+    async fn upload_file(
+        &self,
+        name: &str,
+        local: &Path,
+        size: u64,
+        savepoint: Option<&ObjectStorage>,
+    ) -> Result<StateFile, Error> {
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
+        let (storage, path) = match savepoint {
+            Some(directory) => (directory, paths::savepoint_file(&self.writer, sequence)),
+            None => (&self.storage, paths::state_file(&self.writer, sequence)),
+        };
         let (crc32c, found) = file_checksum(local.to_owned()).await?;
         if found != size {
             let reason = format!("it has {found} bytes instead of {size}");
@@ -214,7 +226,7 @@ impl SnapshotUploader {
                 reason,
             });
         }
-        self.storage.put_file(&path, local).await?;
+        storage.put_file(&path, local).await?;
         let (local_name, key_groups) = (name.to_owned(), self.key_groups);
         Ok(StateFile {
             path,

@@ -84,7 +84,7 @@ async fn every_key_and_timer_is_there_exactly_once_after_1_to_3_to_2_to_1() {
             let id = flott_proto::ids::CheckpointId(round as u64 + 2);
             let snapshot = backend.snapshot(id).unwrap();
             let uploaded = uploader
-                .upload(snapshot, flott_proto::ids::CheckpointId::NONE, false)
+                .upload(snapshot, flott_proto::ids::CheckpointId::NONE, None)
                 .await
                 .unwrap();
             let files = uploaded

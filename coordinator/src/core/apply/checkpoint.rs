@@ -47,6 +47,11 @@ pub(super) fn begin(
     if kind == CheckpointKind::Savepoint && job.savepoint_request.is_none() {
         return Err(Refused::new("nobody asked for a savepoint"));
     }
+    if begin.savepoint_directory.is_empty() == (kind == CheckpointKind::Savepoint) {
+        return Err(Refused::new(
+            "a savepoint has a directory of its own, and nothing else has",
+        ));
+    }
     job.checkpoints.last_id = id;
     job.checkpoints.pending = Some(PendingRecord {
         id,
@@ -54,7 +59,7 @@ pub(super) fn begin(
         attempt: job.attempt,
         triggered_at_ms: now,
         base,
-        target_directory: begin.target_directory.clone(),
+        savepoint_directory: begin.savepoint_directory.clone(),
     });
     Ok(())
 }
@@ -257,6 +262,9 @@ pub(super) fn forget_files(
     let job = state.job_mut(&forget.job_id)?;
     for path in &forget.paths {
         job.checkpoints.retired.remove(path);
+    }
+    for directory in &forget.directories {
+        job.checkpoints.retired_directories.remove(directory);
     }
     Ok(())
 }

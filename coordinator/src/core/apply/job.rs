@@ -132,6 +132,7 @@ pub(super) fn end(state: &mut ClusterState, end: &wire::EndJob) -> Result<(), Re
         )));
     }
     job.checkpoints.abort(now, "the job has ended", false);
+    job.checkpoints.release_directories(now);
     job.answer_savepoint(Err(format!("the job ended as {status}")));
     job.become_status(now, status, "");
     job.ended_at_ms = now.max(1);

@@ -41,12 +41,16 @@ pub(super) fn wind_down(situation: Situation<'_>, job: &Job, plan: &mut Plan) {
 /// Deletes what was retired. The retirement has been applied, so nobody can need it again: nobody here. What is of a cluster
 /// that this one goes on from is only forgotten, for that one may still be there, or be restored once more.
 pub(super) fn files(situation: Situation<'_>, job: &Job, plan: &mut Plan) {
-    if job.checkpoints.retired.is_empty()
+    let store = &job.checkpoints;
+    if store.retired.is_empty() && store.retired_directories.is_empty()
         || situation
             .observed
             .is_under_way(|| UnderWay::DeleteFiles(job.id.clone()))
     {
         return;
+    }
+    if store.retired.is_empty() {
+        return savepoint(situation, job, plan);
     }
     let cluster = &situation.settings.cluster;
     let batch = job.checkpoints.retired.iter().take(DELETE_BATCH_MAX);
@@ -56,6 +60,7 @@ pub(super) fn files(situation: Situation<'_>, job: &Job, plan: &mut Plan) {
         let forget = wire::ForgetFiles {
             job_id: job.id.to_string(),
             paths: foreign,
+            directories: Vec::new(),
         };
         plan.chores.push((
             UnderWay::DeleteFiles(job.id.clone()),
@@ -67,6 +72,18 @@ pub(super) fn files(situation: Situation<'_>, job: &Job, plan: &mut Plan) {
         job: job.id.clone(),
         paths,
     });
+}
+
+/// Deletes the first savepoint whose time has come.
+fn savepoint(situation: Situation<'_>, job: &Job, plan: &mut Plan) {
+    let mut retired = job.checkpoints.retired_directories.iter();
+    let due = retired.find(|(_, not_before_ms)| **not_before_ms <= situation.now.wall_ms);
+    if let Some((directory, _)) = due {
+        plan.works.push(Work::DeleteSavepoint {
+            job: job.id.clone(),
+            directory: directory.clone(),
+        });
+    }
 }
 
 /// Ends tasks that are not of the present attempt of a running job: of a job that has ended or is ending, of an attempt

@@ -12,7 +12,7 @@ use flott_proto::wire::{self, command::Decision, job_manager_message::Message};
 use super::placement::Placement;
 use super::slots::Slots;
 use super::{Plan, Situation, Work};
-use crate::core::checkpoint::RestorePoint;
+use crate::core::checkpoint::{CheckpointKind, RestorePoint};
 use crate::core::job::{Assignment, Job, JobStatus, Start};
 use crate::core::namespace::Usage;
 use crate::core::observed::UnderWay;
@@ -176,10 +176,14 @@ fn restore(job: &Job, subtask: &SubtaskId) -> wire::TaskDeployment {
         Some(Start::Checkpoint(checkpoint)) => {
             let state = checkpoint.subtasks.get(subtask);
             let state = state.map(|state| state.to_wire(subtask.subtask));
+            // The files of a savepoint are nobody's base: they are the user's.
+            let savepoint = checkpoint.kind == CheckpointKind::Savepoint;
+            let savepoint = savepoint.then(|| checkpoint.external_path.clone());
             wire::TaskDeployment {
                 restore: state.into_iter().collect(),
                 restore_checkpoint_id: checkpoint.id.0,
-                restore_is_base: true,
+                restore_is_base: savepoint.is_none(),
+                restore_root: savepoint.unwrap_or_default(),
                 ..Default::default()
             }
         }
