@@ -201,6 +201,16 @@ pub(crate) struct JobFate {
     pub(crate) cause: Option<String>,
 }
 
+/// What `run --dry-run` prints.
+#[derive(Debug, Serialize)]
+pub(crate) struct DryRun {
+    pub(crate) accepted: bool,
+    /// Why it would be refused.
+    pub(crate) refusals: Vec<String>,
+    /// What would become of the state.
+    pub(crate) notes: Vec<String>,
+}
+
 /// What `savepoint` and `stop` print.
 #[derive(Debug, Serialize)]
 pub(crate) struct SavepointRef {

@@ -110,9 +110,24 @@ pub(crate) async fn write_metadata(
     })
 }
 
-/// Reads the metadata of a savepoint or retained checkpoint: its directory, or the object itself. What it says of its root
-/// is complete: of a savepoint, where that lies now.
-pub(crate) async fn read_metadata(path: &str) -> Result<wire::CheckpointMetadata, FilesError> {
+/// What the directory of a savepoint or retained checkpoint says of it.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// In its normal form.
+    pub directory: String,
+    /// Its root is complete: of a savepoint, where that lies now.
+    pub metadata: wire::CheckpointMetadata,
+}
+
+impl Found {
+    /// Whether all of it is in its directory, as is so for savepoints.
+    pub(crate) fn is_self_contained(&self) -> bool {
+        self.metadata.root == self.directory
+    }
+}
+
+/// Reads the metadata of a savepoint or retained checkpoint: its directory, or the object itself.
+pub(crate) async fn read_metadata(path: &str) -> Result<Found, FilesError> {
     let directory = path.trim_end_matches('/');
     let directory = directory
         .strip_suffix(paths::METADATA)
@@ -123,10 +138,14 @@ pub(crate) async fn read_metadata(path: &str) -> Result<wire::CheckpointMetadata
         path: path.to_owned(),
         what,
     })?;
+    let directory = storage.root().to_owned();
     if metadata.root.is_empty() {
-        metadata.root = storage.root().to_owned();
+        metadata.root.clone_from(&directory);
     }
-    Ok(metadata)
+    Ok(Found {
+        directory,
+        metadata,
+    })
 }
 
 /// Deletes objects of a job; those that are gone already count as deleted. Returns the paths that are gone now, and the

@@ -241,7 +241,10 @@ async fn metadata(
                     what,
                 })
             }),
-        None => read_metadata(&checkpoint.external_path).await,
+        None => {
+            let found = read_metadata(&checkpoint.external_path).await;
+            found.map(|found| found.metadata)
+        }
     };
     let fault = match read {
         Ok(_) => return Ok(None),

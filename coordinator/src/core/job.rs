@@ -193,6 +193,8 @@ pub struct Job {
     /// Of the present attempt.
     pub assignments: BTreeMap<SubtaskId, Assignment>,
     pub checkpoints: CheckpointStore,
+    /// The directory of the savepoint that it was submitted to start from, if that is the job's own now.
+    pub claimed: Option<String>,
     /// What the job was submitted to start from.
     pub restore: Option<Arc<RestorePoint>>,
     pub savepoint_request: Option<SavepointRequest>,
@@ -247,6 +249,15 @@ impl Job {
         store.retained.is_empty()
             && store.retired.is_empty()
             && store.retired_directories.is_empty()
+    }
+
+    /// Whether the next attempt of this job would read the savepoint in that directory.
+    pub fn would_start_from(&self, directory: &str) -> bool {
+        let mut starts = self.starts();
+        !self.status.is_terminal()
+            && starts
+                .next()
+                .is_some_and(|start| start.root(self) == directory)
     }
 
     /// Whether an attempt of this job may still have to read files of that one: it was submitted to start from them and
@@ -317,6 +328,20 @@ impl Job {
             "{}: only a job that has ended is dismissed",
             self.id
         );
+        if let Some(claimed) = &self.claimed {
+            let restore = self.restore.as_deref().map(|point| &point.root);
+            assert_eq!(
+                restore,
+                Some(claimed),
+                "{}: claims what it was submitted to start from",
+                self.id
+            );
+            assert!(
+                !self.status.is_terminal(),
+                "{}: a job that has ended claims nothing",
+                self.id
+            );
+        }
         self.events.check();
         self.checkpoints.check(&self.subtasks().collect());
     }

@@ -176,6 +176,7 @@ fn move_over(
     // They are of a lineage that may still need them, and may have completed the savepoint.
     job.checkpoints.retired.clear();
     job.checkpoints.retired_directories.clear();
+    job.claimed = None;
     if job.status.is_terminal() {
         return Ok(());
     }

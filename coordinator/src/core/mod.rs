@@ -10,10 +10,12 @@
 //! [`feature_level`] and [`retired`]: what the members must agree on when some are older, or none any more. [`lineage`]:
 //! going on from the state of a cluster that has ended.
 //! [`scheduler`] and [`restart`] are the two solvers; [`records`] writes the state to a snapshot and reads it back;
-//! [`digest`] makes it a number that members compare. [`orphans`]: which objects nobody will ever need.
+//! [`digest`] makes it a number that members compare. [`orphans`]: which objects nobody will ever need. [`compatibility`]:
+//! which state a job can go on with.
 
 pub mod apply;
 pub mod checkpoint;
+pub mod compatibility;
 pub mod digest;
 pub mod feature_level;
 pub mod graph_object;

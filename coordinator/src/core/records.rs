@@ -253,6 +253,7 @@ fn job_to_wire(job: &Job) -> wire::JobRecord {
         final_checkpoint_id: job.final_checkpoint.0,
         events: job.events.to_wire(),
         dismissed: job.dismissed,
+        claimed_directory: job.claimed.clone().unwrap_or_default(),
     }
 }
 
@@ -314,6 +315,7 @@ fn job_from_wire(record: wire::JobRecord) -> Result<Job, Malformed> {
             failed_count: record.failed_checkpoints,
             failed_in_a_row: record.failed_checkpoints_in_a_row,
         },
+        claimed: Some(record.claimed_directory).filter(|claimed| !claimed.is_empty()),
         restore: restore.map(Arc::new),
         savepoint_request: record.savepoint_request.map(|request| SavepointRequest {
             request_id: request.request_id,

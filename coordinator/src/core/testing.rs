@@ -155,8 +155,7 @@ impl World {
             graph: Some((&graph).into()),
             graph_object: object.map(|object| object.to_wire()),
             configuration,
-            restore: None,
-            restore_root: String::new(),
+            ..Default::default()
         };
         let response = self.apply(Decision::SubmitJob(submit));
         (id, response)

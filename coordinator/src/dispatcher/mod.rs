@@ -222,7 +222,7 @@ impl JobManager for Dispatcher {
         request: Request<wire::SubmitJobRequest>,
     ) -> Answer<wire::SubmitJobResponse> {
         let request = request.into_inner();
-        let job_id = request.job_id.clone();
+        let (job_id, is_dry_run) = (request.job_id.clone(), request.dry_run);
         let state = self.state()?;
         let namespace = known_namespace(&state, &request.namespace)?;
         if self.raft.disk_is_low() {
@@ -237,6 +237,21 @@ impl JobManager for Dispatcher {
             .map_err(|refused| Status::invalid_argument(refused.to_string()))?;
         let cluster = self.raft.cluster_id();
         let prepared = submit::prepare(request, &self.configuration, cluster.as_ref()).await?;
+        let submit::Outlook {
+            mut refusals,
+            notes,
+        } = prepared.outlook;
+        if is_dry_run {
+            refusals.extend(self.state()?.would_refuse(&prepared.submit));
+            return Ok(Response::new(wire::SubmitJobResponse {
+                job_id,
+                refusals,
+                notes,
+            }));
+        }
+        if !refusals.is_empty() {
+            return Err(Status::invalid_argument(refusals.join("; ")));
+        }
         let unavailable = |error| Status::unavailable(crate::leader::chain(&error));
         if let Some(graph) = &prepared.large_graph {
             if self.state()?.is_graph_retired(&namespace, &graph.object) {
@@ -252,7 +267,10 @@ impl JobManager for Dispatcher {
             // it stays.
             graph.ensure().await.map_err(unavailable)?;
         }
-        Ok(Response::new(wire::SubmitJobResponse { job_id }))
+        Ok(Response::new(wire::SubmitJobResponse {
+            job_id,
+            ..Default::default()
+        }))
     }
 
     async fn list_jobs(

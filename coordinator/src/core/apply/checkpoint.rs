@@ -4,7 +4,7 @@ use flott_proto::ids::{CheckpointId, JobId, Namespace};
 use flott_proto::state_handle::SubtaskDelta;
 use flott_proto::wire;
 
-use super::Refused;
+use super::{Refused, claim};
 use crate::core::checkpoint::{CheckpointKind, CompletedCheckpoint, PendingRecord};
 use crate::core::history::What;
 use crate::core::job::{Job, SavepointRequest};
@@ -107,6 +107,7 @@ pub(super) fn complete(
         check_quota(job, &completed, quota, used)?;
     }
     job.checkpoints.complete(completed, retained_max);
+    let stands_alone = job.checkpoints.retained.len() >= retained_max;
     match pending.kind {
         CheckpointKind::Checkpoint => {}
         CheckpointKind::Final => job.final_checkpoint = id,
@@ -120,6 +121,10 @@ pub(super) fn complete(
             }
             job.answer_savepoint(Ok(complete.external_path.clone()));
         }
+    }
+    if stands_alone {
+        let id = job.id.clone();
+        claim::use_up(state, &id);
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use flott_proto::ids::{AttemptNumber, CheckpointId, JobId, LeaderEpoch, Namespace};
 use flott_proto::wire;
 
-use super::Refused;
+use super::{Refused, claim};
 use crate::core::checkpoint::CheckpointStore;
 use crate::core::graph_object::graph_from_wire;
 use crate::core::history::History;
@@ -54,6 +54,10 @@ pub(super) fn submit(state: &mut ClusterState, submit: &wire::SubmitJob) -> Resu
             "an object with the same job graph is being deleted; submit again in a moment",
         ));
     }
+    let claimed = Some(submit.claimed_directory.clone()).filter(|claimed| !claimed.is_empty());
+    if submit.restore.is_some() {
+        claim::check(state, claimed.is_some(), &submit.restore_root, &namespace)?;
+    }
     let restore = submit
         .restore
         .clone()
@@ -77,6 +81,7 @@ pub(super) fn submit(state: &mut ClusterState, submit: &wire::SubmitJob) -> Resu
         failures: FailureHistory::default(),
         assignments: BTreeMap::new(),
         checkpoints: CheckpointStore::default(),
+        claimed,
         restore: restore.map(Arc::new),
         savepoint_request: None,
         savepoint_results: Vec::new(),
@@ -136,13 +141,17 @@ pub(super) fn end(state: &mut ClusterState, end: &wire::EndJob) -> Result<(), Re
     job.answer_savepoint(Err(format!("the job ended as {status}")));
     job.become_status(now, status, "");
     job.ended_at_ms = now.max(1);
-    // A failed job's checkpoints stay, so that a new one can start from them.
-    if status != JobStatus::Failed {
+    // A failed job's checkpoints stay, so that a new one can start from them; so does what it had claimed.
+    let id = job.id.clone();
+    if status == JobStatus::Failed {
+        job.claimed = None;
+    } else {
         job.checkpoints.retire_all();
     }
     // It never runs again, and neither does anybody else with this graph.
     if let Some(object) = job.graph_object.as_ref().filter(|_| !shared) {
         job.checkpoints.retired.insert(object.path.clone());
     }
+    claim::use_up(state, &id);
     Ok(())
 }

@@ -74,10 +74,13 @@ pub(super) fn files(situation: Situation<'_>, job: &Job, plan: &mut Plan) {
     });
 }
 
-/// Deletes the first savepoint whose time has come.
+/// Deletes the first savepoint whose time has come. One that another job may have to read is left alone until then.
 fn savepoint(situation: Situation<'_>, job: &Job, plan: &mut Plan) {
     let mut retired = job.checkpoints.retired_directories.iter();
-    let due = retired.find(|(_, not_before_ms)| **not_before_ms <= situation.now.wall_ms);
+    let due = retired.find(|(directory, not_before_ms)| {
+        let mut jobs = situation.state.jobs.values();
+        **not_before_ms <= situation.now.wall_ms && !jobs.any(|job| job.would_start_from(directory))
+    });
     if let Some((directory, _)) = due {
         plan.works.push(Work::DeleteSavepoint {
             job: job.id.clone(),

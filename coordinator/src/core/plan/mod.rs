@@ -164,6 +164,8 @@ pub fn plan(state: &ClusterState, observed: &Observed, settings: &Settings, now:
 }
 
 #[cfg(test)]
+mod claim_tests;
+#[cfg(test)]
 mod cost_tests;
 #[cfg(test)]
 mod deletion_tests;
