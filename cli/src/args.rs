@@ -6,6 +6,7 @@ mod cluster;
 pub(crate) mod kv;
 pub(crate) mod namespace;
 mod security;
+pub(crate) mod state;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -76,6 +77,9 @@ Examples:
     Info(JobArgs),
     /// List a job's checkpoints and savepoints, newest first; check their files; collect orphans
     Checkpoints(checkpoints::CheckpointsArgs),
+    /// Look into a savepoint or retained checkpoint; needs no cluster
+    #[command(subcommand)]
+    State(state::StateCommand),
     /// Take a savepoint of a running job
     Savepoint(SavepointArgs),
     /// End a job with a savepoint, from which it can go on later

@@ -25,7 +25,7 @@ const HEADER_LEN: usize = 12;
 
 /// Why an object-storage step did not work.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum FilesError {
+pub enum FilesError {
     #[error(transparent)]
     Storage(#[from] flott_node::storage::Error),
     #[error("the acknowledgements do not make a checkpoint: {0}")]
@@ -112,7 +112,7 @@ pub(crate) async fn write_metadata(
 
 /// What the directory of a savepoint or retained checkpoint says of it.
 #[derive(Debug)]
-pub(crate) struct Found {
+pub struct Found {
     /// In its normal form.
     pub directory: String,
     /// Its root is complete: of a savepoint, where that lies now.
@@ -121,13 +121,13 @@ pub(crate) struct Found {
 
 impl Found {
     /// Whether all of it is in its directory, as is so for savepoints.
-    pub(crate) fn is_self_contained(&self) -> bool {
+    pub fn is_self_contained(&self) -> bool {
         self.metadata.root == self.directory
     }
 }
 
 /// Reads the metadata of a savepoint or retained checkpoint: its directory, or the object itself.
-pub(crate) async fn read_metadata(path: &str) -> Result<Found, FilesError> {
+pub async fn read_metadata(path: &str) -> Result<Found, FilesError> {
     let directory = path.trim_end_matches('/');
     let directory = directory
         .strip_suffix(paths::METADATA)

@@ -3,7 +3,7 @@
 //! - [`life`]: a job from submission to its committed result. [`kills`]: whoever dies, the result is exact, and the
 //!   leader's death restarts nothing. [`key_value`]: keys outlive the leader too. [`damage`]: checkpoints that
 //!   cannot be restored, and files that nobody needs. [`bad_input`]: what a user or a machine
-//!   gets wrong is said and survived. [`namespaces`]: tenants.
+//!   gets wrong is said and survived. [`namespaces`]: tenants. [`savepoints`]: going on elsewhere.
 //!   [`operations`]: JobManagers are restarted, replaced and asked to hand over while a job runs. [`recovery`]: they are
 //!   lost, and the job goes on from a backup or from what survives.
 //!   [`security`]: the same over TLS, and who is not let in.
@@ -21,6 +21,7 @@ mod life;
 mod namespaces;
 mod operations;
 mod recovery;
+mod savepoints;
 mod security;
 
 use tokio::sync::{Mutex, MutexGuard};

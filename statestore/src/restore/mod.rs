@@ -3,6 +3,7 @@
 //! - [`plan`]: which files make up the state of a range of key groups (pure).
 //! - `download`: brings them here and checks them. `fetch`: does it again for what came damaged.
 //! - `rebuild`: takes from tablets what belongs to the new owner.
+//! - `saved`: a tablet for who only wants to look.
 //!
 //! If the range is the one that was saved, the database is opened on the files as they are. Otherwise the entries in
 //! range are copied into a new database.
@@ -13,6 +14,7 @@ mod download;
 mod fetch;
 pub mod plan;
 mod rebuild;
+mod saved;
 
 use std::path::Path;
 
@@ -21,6 +23,7 @@ use flott_proto::key_group::KeyGroupRange;
 use flott_proto::state_handle::SubtaskState;
 
 use self::plan::{RestorePlan, plan};
+pub use self::saved::SavedTablet;
 use crate::blocking;
 use crate::error::Error;
 use crate::keyed::registry::Registry;

@@ -10,7 +10,7 @@
 //! - [`assign`]: which window a time falls in, and which rows are late. Pure.
 //! - [`bucket`]: the cached keys of one window. [`accumulator`]: their aggregates; [`results`]: what those come to;
 //!   [`codec`]: their stored form.
-//! - [`store`]: the keyed state behind the cache.
+//! - [`store`]: the keyed state behind the cache. [`read`]: what is stored, for people.
 //!
 //! A window holds the times from its start to before its end. As in Flink it fires, and its further rows are late, when
 //! the watermark reaches its last millisecond: `end - 1 <= watermark`. Late rows are dropped and counted.
@@ -23,6 +23,7 @@ mod accumulator;
 mod assign;
 mod bucket;
 mod codec;
+pub(crate) mod read;
 mod results;
 mod store;
 #[cfg(test)]
