@@ -84,10 +84,10 @@ fn tell(graph: &JobGraph, outlook: SubmitJobResponse, format: OutputFormat) -> R
     let SubmitJobResponse {
         refusals, notes, ..
     } = outlook;
-    let count = refusals.len();
+    let is_accepted = refusals.is_empty();
     match format {
         OutputFormat::Json => output::json(&DryRun {
-            accepted: refusals.is_empty(),
+            accepted: is_accepted,
             refusals,
             notes,
         }),
@@ -97,16 +97,15 @@ fn tell(graph: &JobGraph, outlook: SubmitJobResponse, format: OutputFormat) -> R
             notes.iter().for_each(|note| output::line(note));
             let refused = |refusal: &String| output::line(&format!("refused: {refusal}"));
             refusals.iter().for_each(refused);
-            if count == 0 {
+            if is_accepted {
                 output::line("The job would be accepted.");
             }
         }
     }
-    match count {
-        0 => Ok(()),
-        reasons => Err(Error::Refused(format!(
-            "the job would be refused, for {reasons} reasons"
-        ))),
+    if is_accepted {
+        Ok(())
+    } else {
+        Err(Error::Refused("the job would be refused".to_owned()))
     }
 }
 

@@ -64,14 +64,14 @@ impl fmt::Display for Finding {
                 wanted,
             } => write!(
                 f,
-                "its state of {uid} is that of a {}, and in the job that is a {wanted}; give the operator a new uid and \
-                 allow its old state to be lost",
+                "its state of {uid} is that of a {}, and in the job that is a {wanted}; start without \
+                 the savepoint, or with the job as it was",
                 kind_name(*stored)
             ),
             Self::Schema { uid, obstacle } => write!(
                 f,
-                "the job cannot go on with its state of {uid}: {obstacle}; give the operator a new uid and allow its old \
-                 state to be lost"
+                "the job cannot go on with its state of {uid}: {obstacle}; start without the savepoint, or with the \
+                 types as they were"
             ),
         }
     }

@@ -221,7 +221,7 @@ impl JobManager for Dispatcher {
         &self,
         request: Request<wire::SubmitJobRequest>,
     ) -> Answer<wire::SubmitJobResponse> {
-        let request = request.into_inner();
+        let mut request = request.into_inner();
         let (job_id, is_dry_run) = (request.job_id.clone(), request.dry_run);
         let state = self.state()?;
         let namespace = known_namespace(&state, &request.namespace)?;
@@ -235,6 +235,10 @@ impl JobManager for Dispatcher {
         state
             .active_namespace(&namespace)
             .map_err(|refused| Status::invalid_argument(refused.to_string()))?;
+        // A repetition starts nothing, and what the job was started from may be gone by now.
+        if state.job_in(&namespace, &job_id.parse()?).is_some() {
+            request.restore_path.clear();
+        }
         let cluster = self.raft.cluster_id();
         let prepared = submit::prepare(request, &self.configuration, cluster.as_ref()).await?;
         let submit::Outlook {

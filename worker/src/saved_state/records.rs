@@ -122,12 +122,14 @@ pub(super) struct Printer<'a> {
     left: u64,
     printed: u64,
     is_heard: bool,
+    /// Nothing was written yet, not even the header.
+    is_fresh: bool,
     lines: Vec<u8>,
     out: &'a mut dyn FnMut(&[u8]) -> ControlFlow<()>,
 }
 
 impl<'a> Printer<'a> {
-    /// Begins with the header, if the format has one.
+    /// The first record, or the end without any, brings the header, if the format has one.
     pub(super) fn new(
         schema: &SchemaRef,
         wanted: Wanted<'_>,
@@ -146,12 +148,12 @@ impl<'a> Printer<'a> {
             }),
         };
         let encoder = Encoder::new(&format, schema, "records")?;
-        let is_heard = encoder.header().is_empty() || out(encoder.header()).is_continue();
         Ok(Self {
             encoder,
             left: wanted.limit.unwrap_or(u64::MAX),
             printed: 0,
-            is_heard,
+            is_heard: true,
+            is_fresh: true,
             lines: Vec::new(),
             out,
         })
@@ -167,6 +169,9 @@ impl<'a> Printer<'a> {
         let rows = (batch.num_rows() as u64).min(self.left);
         let batch = batch.slice(0, rows as usize);
         self.lines.clear();
+        if std::mem::take(&mut self.is_fresh) {
+            self.lines.extend_from_slice(self.encoder.header());
+        }
         self.encoder.encode(&batch, &mut self.lines, "records")?;
         self.is_heard = self.is_heard && (self.out)(&self.lines).is_continue();
         self.left -= rows;
@@ -203,6 +208,10 @@ impl<'a> Printer<'a> {
     }
 
     pub(super) fn done(self, is_raw: bool) -> Done {
+        if self.is_fresh && !self.encoder.header().is_empty() {
+            // Nothing follows that somebody could break off.
+            let _ = (self.out)(self.encoder.header());
+        }
         Done {
             entries: self.printed,
             is_raw,
