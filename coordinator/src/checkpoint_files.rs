@@ -52,14 +52,12 @@ pub(crate) async fn write_metadata(
     record: &PendingRecord,
     collected: &PendingCheckpoint,
 ) -> Result<Written, FilesError> {
-    let (storage, directory) = match record.kind {
-        CheckpointKind::Savepoint => (ObjectStorage::open(&record.savepoint_directory)?, None),
-        CheckpointKind::Checkpoint | CheckpointKind::Final => {
-            let directory = paths::job(cluster, &job.namespace, &job.id);
-            let storage = ObjectStorage::open(&job.settings.checkpoint_dir)?;
-            (storage, Some(paths::checkpoint(&directory, record.id)))
-        }
-    };
+    let is_savepoint = record.kind == CheckpointKind::Savepoint;
+    let storage = ObjectStorage::open(if is_savepoint {
+        &record.savepoint_directory
+    } else {
+        &job.settings.checkpoint_dir
+    })?;
     let expected = job.subtasks().collect();
     let subtasks = job
         .checkpoints
@@ -90,18 +88,22 @@ pub(crate) async fn write_metadata(
         kind: wire::CheckpointKind::from(record.kind).into(),
         triggered_at_ms: record.triggered_at_ms,
         vertices,
-        root: directory
-            .as_ref()
-            .map(|_| storage.root().to_owned())
-            .unwrap_or_default(),
+        // A savepoint may be moved.
+        root: if is_savepoint {
+            String::new()
+        } else {
+            storage.root().to_owned()
+        },
     };
-    let Some(directory) = directory else {
+    if is_savepoint {
         storage.put(paths::METADATA, encode(&metadata)).await?;
         return Ok(Written {
             external_path: storage.root().to_owned(),
             object: String::new(),
         });
-    };
+    }
+    let directory = paths::job(cluster, &job.namespace, &job.id);
+    let directory = paths::checkpoint(&directory, record.id);
     let object = format!("{directory}/{}", paths::METADATA);
     storage.put(&object, encode(&metadata)).await?;
     Ok(Written {

@@ -46,6 +46,24 @@ pub(super) struct Outlook {
     pub(super) notes: Vec<String>,
 }
 
+impl Outlook {
+    fn of(restore: &Restore, request: &wire::SubmitJobRequest, graph: &JobGraph) -> Self {
+        let mut outlook = Self {
+            refusals: Vec::new(),
+            notes: compatibility::outlook(&restore.found.metadata, graph),
+        };
+        for finding in &restore.findings {
+            if finding.is_obstacle(request.allow_non_restored_state) {
+                let refusal = format!("{}: {finding}", request.restore_path);
+                outlook.refusals.push(refusal);
+            } else {
+                outlook.notes.push(finding.to_string());
+            }
+        }
+        outlook
+    }
+}
+
 /// The command that a submission leads to; the refusal says what is wrong with it. What is wrong with the state that it
 /// starts from is in the outlook, all of it.
 pub(super) async fn prepare(
@@ -67,22 +85,13 @@ pub(super) async fn prepare(
         ));
     }
     let mode = merged.get(&options::CLAIM_MODE).map_err(refused)?;
-    let claimed = match &restore {
-        Some(restore) => claimed(restore, mode)?,
-        None => None,
+    let (claimed, outlook) = match &restore {
+        Some(restore) => (
+            claimed(restore, mode)?,
+            Outlook::of(restore, &request, &graph),
+        ),
+        None => (None, Outlook::default()),
     };
-    let mut outlook = Outlook::default();
-    if let Some(restore) = &restore {
-        let (path, allow_lost) = (&request.restore_path, request.allow_non_restored_state);
-        outlook.notes = compatibility::outlook(&restore.found.metadata, &graph);
-        for finding in &restore.findings {
-            if finding.is_obstacle(allow_lost) {
-                outlook.refusals.push(format!("{path}: {finding}"));
-            } else {
-                outlook.notes.push(finding.to_string());
-            }
-        }
-    }
     let mut submit = wire::SubmitJob {
         namespace: request.namespace,
         job_id: request.job_id,

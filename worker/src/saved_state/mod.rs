@@ -17,7 +17,7 @@ use std::path::Path;
 use flott_node::storage::ObjectStorage;
 use flott_proto::key_group::KeyGroupRange;
 use flott_proto::state_handle::SubtaskState;
-use flott_proto::wire::CheckpointMetadata;
+use flott_proto::wire::{CheckpointMetadata, VertexState};
 use flott_statestore::{SavedTablet, Source, StateId, Timer};
 
 use self::records::{Keyed, Printer};
@@ -67,65 +67,80 @@ pub async fn read(
     out: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
 ) -> Result<Done, Error> {
     let vertex = summary::vertex_of(metadata, wanted.operator)?;
-    let keyed = Keyed::of(vertex, wanted.operator)?;
-    let keyed = match (keyed, wanted.state) {
-        (Some(keyed), state) if state != Some(OPERATOR) => keyed,
+    match (Keyed::of(vertex, wanted.operator)?, wanted.state) {
+        (Some(keyed), state) if state != Some(OPERATOR) => {
+            let source = Source::from(open(&metadata.root)?);
+            read_keyed(&source, vertex, &keyed, wanted, scratch, out).await
+        }
         (_, Some(OPERATOR) | None) => {
             let records = operator::records(vertex, wanted.operator)?;
             let mut printer = Printer::new(records.schema_ref(), wanted, out)?;
             printer.print(&records)?;
-            return Ok(printer.done(false));
+            Ok(printer.done(false))
         }
-        (_, Some(state)) => return Err(no_such_state(wanted.operator, state, &[])),
-    };
-    let timers = wanted.state.and_then(|state| state.strip_suffix(TIMERS));
-    let schema = if timers.is_some() {
-        keyed.timer_schema()
-    } else {
-        keyed.value_schema()
+        (_, Some(state)) => Err(no_such_state(wanted.operator, state, &[])),
+    }
+}
+
+async fn read_keyed(
+    source: &Source,
+    vertex: &VertexState,
+    keyed: &Keyed,
+    wanted: Wanted<'_>,
+    scratch: &Path,
+    out: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+) -> Result<Done, Error> {
+    let timers_of = wanted.state.and_then(|state| state.strip_suffix(TIMERS));
+    let schema = match timers_of {
+        Some(_) => keyed.timer_schema(),
+        None => keyed.value_schema(),
     };
     let mut printer = Printer::new(&schema, wanted, out)?;
-    let storage = ObjectStorage::open_existing(&metadata.root);
-    let storage = storage.map_err(|error| Error::Storage {
-        root: metadata.root.clone(),
-        what: error.to_string(),
-    })?;
-    let source = Source::from(storage);
     let max_parallelism = vertex.max_parallelism;
     for state in &vertex.subtasks {
         let own = KeyGroupRange::of_subtask(state.subtask, max_parallelism, vertex.parallelism);
         let state = SubtaskState::try_from(state.clone())?;
-        for tablet in SavedTablet::all_of(&state) {
-            let Some(own) = tablet.intersection(own).filter(|_| !printer.is_full()) else {
+        for key_groups in SavedTablet::all_of(&state) {
+            let Some(own) = key_groups.intersection(own).filter(|_| !printer.is_full()) else {
                 continue;
             };
             let dir = scratch.join("tablet");
             std::fs::create_dir(&dir).map_err(Error::io("create", &dir))?;
-            let opened = SavedTablet::open(&dir, &source, &state, tablet, max_parallelism).await?;
-            let id = find(&opened, wanted.operator, timers.or(wanted.state))?;
-            match timers {
-                Some(_) => printer.print_all(
-                    |batch: &[Timer]| keyed.timers(batch),
-                    |each| opened.for_each_timer(id, own, each),
-                )?,
-                None => printer.print_all(
-                    |batch: &[StoredValue]| keyed.values(batch),
+            let tablet = SavedTablet::open(&dir, source, &state, key_groups, max_parallelism);
+            let tablet = tablet.await?;
+            let id = find(&tablet, wanted.operator, timers_of.or(wanted.state))?;
+            if timers_of.is_some() {
+                printer.print_all(
+                    |timers: &[Timer]| keyed.timers(timers),
+                    |each| tablet.for_each_timer(id, own, each),
+                )?;
+            } else {
+                printer.print_all(
+                    |values: &[StoredValue]| keyed.values(values),
                     |each| {
-                        opened.for_each_value(id, own, |key, namespace, value| {
+                        tablet.for_each_value(id, own, |key, namespace, value| {
+                            let value = value.to_vec();
                             each(StoredValue {
                                 key,
                                 namespace,
-                                value: value.to_vec(),
+                                value,
                             })
                         })
                     },
-                )?,
+                )?;
             }
-            drop(opened);
+            drop(tablet);
             std::fs::remove_dir_all(&dir).map_err(Error::io("remove", &dir))?;
         }
     }
     Ok(printer.done(keyed.is_raw()))
+}
+
+fn open(root: &str) -> Result<ObjectStorage, Error> {
+    ObjectStorage::open_existing(root).map_err(|error| Error::Storage {
+        root: root.to_owned(),
+        what: error.to_string(),
+    })
 }
 
 /// The keyed state of that name; without a name the first.

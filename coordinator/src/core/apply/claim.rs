@@ -6,14 +6,15 @@
 //!                             └────── FAILED, or another cluster goes on ──► a user's
 //! ```
 //!
-//! A retired savepoint is nobody's start any more: who was submitted with it forgets it, and the job that it was taken of
-//! does not list it.
+//! From a retired savepoint nobody is started any more; who was started from it before, and has nothing else to go on from,
+//! delays the deletion.
 
 use std::sync::Arc;
 
 use flott_proto::ids::{JobId, Namespace};
 
 use super::Refused;
+use crate::core::Job;
 use crate::core::state::ClusterState;
 
 /// Refuses a start from a savepoint that is being deleted, and a second claim.
@@ -31,7 +32,7 @@ pub(super) fn check(
         };
         if job.checkpoints.retired_directories.contains_key(directory) {
             return Err(Refused::new(format!(
-                "the savepoint {directory} is being deleted: {name} had claimed it"
+                "the savepoint {directory} is being deleted: {name} had claimed it, or has given it up"
             )));
         }
         if is_claim && job.claimed.as_deref() == Some(directory) {
@@ -47,35 +48,35 @@ pub(super) fn check(
 /// The job needs what it has claimed no more: that is to be deleted.
 pub(super) fn use_up(state: &mut ClusterState, id: &JobId) {
     let now = state.log_time_ms;
-    let Some(job) = state.jobs.get_mut(id) else {
+    let Some(job) = state.jobs.get_mut(id).filter(|job| job.claimed.is_some()) else {
         return;
     };
-    if job.claimed.is_none() {
-        return;
-    }
     let job = Arc::make_mut(job);
     let Some(directory) = job.claimed.take() else {
         return;
     };
     job.restore = None;
-    let lists = |job: &Arc<crate::core::Job>| {
+    let retired = &mut job.checkpoints.retired_directories;
+    retired.insert(directory.clone(), now);
+    no_longer_list(state, &directory);
+}
+
+/// The job that took the savepoint has it no more, unless it is about to end with it.
+fn no_longer_list(state: &mut ClusterState, directory: &str) {
+    let lists = |job: &Job| {
         let mut savepoints = job.checkpoints.savepoints.iter();
         savepoints.any(|savepoint| savepoint.external_path == directory)
     };
     let listing: Vec<JobId> = state
         .jobs
-        .iter()
-        .filter(|(_, job)| lists(job) && !job.would_start_from(&directory))
-        .map(|(id, _)| id.clone())
+        .values()
+        .filter(|job| lists(job) && !job.would_start_from(directory))
+        .map(|job| job.id.clone())
         .collect();
     for id in listing {
         if let Some(job) = state.jobs.get_mut(&id) {
             let savepoints = &mut Arc::make_mut(job).checkpoints.savepoints;
             savepoints.retain(|savepoint| savepoint.external_path != directory);
         }
-    }
-    if let Some(job) = state.jobs.get_mut(id) {
-        let retired = &mut Arc::make_mut(job).checkpoints.retired_directories;
-        retired.insert(directory, now);
     }
 }

@@ -118,7 +118,7 @@ pub struct CheckpointStore {
     pub retained: Vec<Arc<CompletedCheckpoint>>,
     /// Bytes of the files of `retained`, each file once.
     pub retained_bytes: u64,
-    /// Oldest first; the user's, never deleted by the system.
+    /// Oldest first; the user's.
     pub savepoints: Vec<Arc<CompletedCheckpoint>>,
     /// Objects that nobody needs any more and that may still exist.
     pub retired: BTreeSet<String>,
