@@ -17,6 +17,18 @@ async fn a_job_goes_on_from_a_savepoint_that_was_moved_and_deletes_it_if_it_clai
     let mut job = RunningJob::paced(&[]).await?;
     let directory = job.directory.path().to_owned();
     let target = directory.join("savepoints");
+    let kept = ["savepoint", &job.id, path(&target)?];
+    let kept = job.cluster.json(&kept).await?;
+    let kept = Path::new(kept["path"].as_str().context("no path")?).to_owned();
+    let verified = job.cluster.ask(&["checkpoints", "verify", &job.id]).await?;
+    ensure!(verified.code == Some(0), "{verified:?}");
+    std::fs::rename(kept.join("_metadata"), directory.join("hidden"))?;
+    let verified = job.cluster.ask(&["checkpoints", "verify", &job.id]).await?;
+    ensure!(
+        verified.code == Some(1),
+        "a part of it is gone: {verified:?}"
+    );
+    std::fs::rename(directory.join("hidden"), kept.join("_metadata"))?;
     let stopped = ["stop", &job.id, "-p", path(&target)?];
     let stopped = job.cluster.json(&stopped).await?;
     let taken = stopped["path"].as_str().context("no path")?;
@@ -61,6 +73,7 @@ async fn a_job_goes_on_from_a_savepoint_that_was_moved_and_deletes_it_if_it_clai
     job.cluster
         .until("the savepoint to go", DEADLINE, is_there, |there| !there)
         .await?;
+    ensure!(kept.join("_metadata").exists(), "nobody claimed that one");
     Ok(())
 }
 

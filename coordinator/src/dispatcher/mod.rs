@@ -36,6 +36,9 @@ use crate::task_managers::{not_leader, office};
 /// How long a follower waits for the leader's part of a status.
 const ASK_LEADER_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Of the directory for savepoints: every barrier carries it, and no store takes longer names.
+const TARGET_DIRECTORY_BYTES_MAX: usize = 4096;
+
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
     pub raft: RaftNode,
@@ -136,6 +139,11 @@ impl Dispatcher {
             return Err(Status::invalid_argument(
                 "name a target directory, or set execution.checkpointing.savepoint-dir",
             ));
+        }
+        if request.target_directory.len() > TARGET_DIRECTORY_BYTES_MAX {
+            return Err(Status::invalid_argument(format!(
+                "the name of the target directory has more than {TARGET_DIRECTORY_BYTES_MAX} bytes"
+            )));
         }
         // In the form that means the same in every process.
         let target = ObjectStorage::open(&request.target_directory)

@@ -47,6 +47,15 @@ impl World {
                     for file in task.restore.iter().flat_map(|state| &state.files) {
                         let (path, root) = (&file.path, &task.restore_root);
                         let complete = format!("{root}/{path}");
+                        let savepoint = self.savepoints.get(root);
+                        assert!(
+                            savepoint.is_none_or(|files| files.contains(path)),
+                            "{path} is not in the savepoint {root}"
+                        );
+                        assert!(
+                            !root.is_empty() || path.contains("/shared/"),
+                            "{path} of a savepoint is looked for among the job's files"
+                        );
                         assert!(
                             !self.deleted.contains(path) && !self.deleted.contains(&complete),
                             "restoring {path} of {root:?}, which was deleted"
