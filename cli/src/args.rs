@@ -80,6 +80,11 @@ Examples:
     /// Look into a savepoint or retained checkpoint; needs no cluster
     #[command(subcommand)]
     State(state::StateCommand),
+    /// Run a job at another parallelism: from its next checkpoint, which is taken at once
+    ///
+    /// The state is divided among the new tasks as it is; nothing is rewritten or uploaded again. Vertices with a
+    /// parallelism of their own (scan.parallelism, sink.parallelism) keep it.
+    Rescale(RescaleArgs),
     /// Take a savepoint of a running job
     Savepoint(SavepointArgs),
     /// End a job with a savepoint, from which it can go on later
@@ -314,6 +319,17 @@ pub(crate) struct ListArgs {
 pub(crate) struct JobArgs {
     /// The job's id, a unique beginning of it, or the job's name
     pub(crate) job: String,
+    #[command(flatten)]
+    pub(crate) namespace: NamespaceArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RescaleArgs {
+    /// The job's id, a unique beginning of it, or the job's name
+    pub(crate) job: String,
+    /// The parallelism to run at, at most pipeline.max-parallelism
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) parallelism: u32,
     #[command(flatten)]
     pub(crate) namespace: NamespaceArgs,
 }

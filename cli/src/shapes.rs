@@ -222,6 +222,14 @@ pub(crate) struct SavepointRef {
     pub(crate) path: String,
 }
 
+/// What `rescale` prints.
+#[derive(Debug, Serialize)]
+pub(crate) struct Rescaled {
+    pub(crate) id: String,
+    pub(crate) parallelism: u32,
+    pub(crate) attempt: u32,
+}
+
 /// What `cluster init` prints.
 #[derive(Debug, Serialize)]
 pub(crate) struct ClusterRef {

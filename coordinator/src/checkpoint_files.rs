@@ -58,10 +58,7 @@ pub(crate) async fn write_metadata(
     } else {
         &job.settings.checkpoint_dir
     })?;
-    let expected = job.subtasks().collect();
-    let subtasks = job
-        .checkpoints
-        .resolve(collected.acks().values().cloned(), &expected)?;
+    let subtasks = job.resolve(collected.acks().values().cloned())?;
     let parallelism = |uid: &str| {
         job.graph
             .vertices

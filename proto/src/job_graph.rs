@@ -283,6 +283,35 @@ impl JobGraph {
             .unwrap_or(0)
     }
 
+    /// The same with `to` subtasks of each vertex that has `from`. Fails where a vertex does not allow it.
+    pub fn rescaled(&self, from: u32, to: u32) -> Result<Self, Malformed> {
+        let mut graph = self.clone();
+        for vertex in &mut graph.vertices {
+            if vertex.parallelism != from {
+                continue;
+            }
+            if !(1..=vertex.max_parallelism).contains(&to) {
+                let what = format!(
+                    "cannot run at parallelism {to}: vertex {} ({}) allows 1 to {}, as pipeline.max-parallelism was when \
+                     the job was first submitted",
+                    vertex.uid, vertex.name, vertex.max_parallelism
+                );
+                return Err(Malformed::new("job graph", what));
+            }
+            vertex.parallelism = to;
+        }
+        Ok(graph)
+    }
+
+    /// Gives each vertex the parallelism that it has in `decided`, which is an outline of this graph.
+    pub fn take_parallelism(&mut self, decided: &Self) {
+        for vertex in &mut self.vertices {
+            if let Some(decided) = decided.vertex(&vertex.uid) {
+                vertex.parallelism = decided.parallelism;
+            }
+        }
+    }
+
     /// Checks everything that a run relies on; the error names the place.
     pub fn validate(&self) -> Result<(), Malformed> {
         let malformed = |what: String| Err(Malformed::new("job graph", what));

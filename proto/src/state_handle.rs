@@ -17,8 +17,8 @@ pub struct StateFile {
     pub local_name: String,
     pub size: u64,
     pub crc32c: u32,
-    /// The tablet it belongs to.
-    pub key_groups: KeyGroupRange,
+    /// The tablets it belongs to, in order: more than one if a tablet was split and two parts of it have one owner again.
+    pub tablets: Vec<KeyGroupRange>,
 }
 
 /// The whole state of one subtask.
@@ -33,12 +33,14 @@ pub struct SubtaskState {
 impl SubtaskState {
     /// Bytes of files and operator state.
     pub fn size(&self) -> u64 {
-        self.files.values().map(|file| file.size).sum::<u64>()
-            + self
-                .operators
-                .values()
-                .map(|state| state.len() as u64)
-                .sum::<u64>()
+        let files = self.files.values().map(|file| file.size);
+        files.sum::<u64>() + self.operators_size()
+    }
+
+    /// Bytes of operator state.
+    pub fn operators_size(&self) -> u64 {
+        let operators = self.operators.values();
+        operators.map(|state| state.len() as u64).sum()
     }
 }
 

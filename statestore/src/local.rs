@@ -150,21 +150,21 @@ pub struct SubtaskFiles {
 }
 
 impl SubtaskFiles {
-    /// The checkpoint consists of these files, which lie in `from` under their local names. Blocks on the disk, also to
-    /// delete what is not needed any more. A file that cannot be kept will have to be downloaded, no more.
-    pub(crate) fn keep(&self, checkpoint: CheckpointId, from: &Path, files: &[StateFile]) {
+    /// The checkpoint consists of these files, each with its place on this machine. Blocks on the disk, also to delete
+    /// what is not needed any more. A file that cannot be kept will have to be downloaded, no more.
+    pub(crate) fn keep(&self, checkpoint: CheckpointId, files: &[(PathBuf, StateFile)]) {
         let mut holdings = self.files.holdings();
-        for file in files {
+        for (from, file) in files {
             let Some(number) = holdings.add(&file.path) else {
                 continue;
             };
-            let linked = fs::hard_link(from.join(&file.local_name), self.files.path_of(number));
+            let linked = fs::hard_link(from, self.files.path_of(number));
             if let Err(error) = linked {
                 debug!(path = file.path, %error, "a state file is not kept");
                 holdings.forget(&file.path);
             }
         }
-        let paths = files.iter().map(|file| file.path.clone()).collect();
+        let paths = files.iter().map(|(_, file)| file.path.clone()).collect();
         holdings.hold(&self.owner, checkpoint, paths);
         let garbage = std::mem::take(&mut holdings.garbage);
         drop(holdings);

@@ -173,7 +173,7 @@ mod tests {
             local_name: "1.sst".into(),
             size: 1,
             crc32c: 0,
-            key_groups: KeyGroupRange { first: 0, last: 1 },
+            tablets: vec![KeyGroupRange { first: 0, last: 1 }],
         };
         let path = file.path.clone();
         let files = [(path.clone(), file)].into();

@@ -21,6 +21,7 @@ mod life;
 mod namespaces;
 mod operations;
 mod recovery;
+mod rescale;
 mod savepoints;
 mod security;
 

@@ -138,6 +138,25 @@ impl Client {
             .map(drop)
     }
 
+    /// Has a job run at another parallelism, and waits until it does; the attempt's number.
+    pub async fn rescale(
+        &self,
+        namespace: &str,
+        job_id: &str,
+        parallelism: u32,
+    ) -> Result<u32, ClientError> {
+        let request = wire::RescaleJobRequest {
+            namespace: namespace.to_owned(),
+            job_id: job_id.to_owned(),
+            parallelism,
+        };
+        let rescaled = |mut jm: JobManagerClient<Channel>, request| async move {
+            jm.rescale_job(request).await
+        };
+        let answer = self.call(SAVEPOINT_TIMEOUT, request, rescaled).await?;
+        Ok(answer.attempt)
+    }
+
     /// Drops an ended job from the list, with what it retains.
     pub async fn dismiss(&self, namespace: &str, job_id: &str) -> Result<(), ClientError> {
         let request = wire::DismissJobRequest {

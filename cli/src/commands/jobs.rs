@@ -1,13 +1,15 @@
-//! `flott list|info|savepoint|stop|cancel|forget`.
+//! `flott list|info|rescale|savepoint|stop|cancel|forget`.
 
 use flott_proto::wire;
 
 use super::connect_namespace;
 use super::resolve::{has_ended, resolve};
 use super::sql::absolute_location;
-use crate::args::{JobArgs, ListArgs, NamespaceArgs, OutputFormat, SavepointArgs, StopArgs};
+use crate::args::{
+    JobArgs, ListArgs, NamespaceArgs, OutputFormat, RescaleArgs, SavepointArgs, StopArgs,
+};
 use crate::client::Client;
-use crate::shapes::{Job, JobInfo, JobList, JobRef, SavepointRef};
+use crate::shapes::{Job, JobInfo, JobList, JobRef, Rescaled, SavepointRef};
 use crate::{Error, output};
 
 pub(crate) async fn list(arguments: &ListArgs) -> Result<(), Error> {
@@ -100,6 +102,25 @@ pub(crate) async fn info(arguments: &JobArgs) -> Result<(), Error> {
         rows.collect(),
         "no events",
     );
+    Ok(())
+}
+
+pub(crate) async fn rescale(arguments: &RescaleArgs) -> Result<(), Error> {
+    let (client, id) = find(&arguments.namespace, &arguments.job).await?;
+    let parallelism = arguments.parallelism;
+    let attempt = client
+        .rescale(&arguments.namespace.namespace, &id, parallelism)
+        .await?;
+    match arguments.namespace.cluster.output {
+        OutputFormat::Json => output::json(&Rescaled {
+            id,
+            parallelism,
+            attempt,
+        }),
+        OutputFormat::Table => output::line(&format!(
+            "Job {id} runs at parallelism {parallelism} (attempt {attempt})."
+        )),
+    }
     Ok(())
 }
 

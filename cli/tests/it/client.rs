@@ -93,6 +93,12 @@ impl JobManager for Member {
     ) -> Result<Response<wire::DismissJobResponse>, Status> {
         self.take("dismiss_job")
     }
+    async fn rescale_job(
+        &self,
+        _: Request<wire::RescaleJobRequest>,
+    ) -> Result<Response<wire::RescaleJobResponse>, Status> {
+        self.take("rescale_job")
+    }
     async fn trigger_savepoint(
         &self,
         request: Request<wire::TriggerSavepointRequest>,

@@ -17,6 +17,7 @@ pub const CAUSE_BYTES_MAX: usize = 512;
 
 const CHECKPOINT_FAILED: &str = "CHECKPOINT_FAILED";
 const CHECKPOINT_DISCARDED: &str = "CHECKPOINT_DISCARDED";
+const RESCALED: &str = "RESCALED";
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub enum What {
     CheckpointFailed(CheckpointId),
     /// A retained checkpoint turned out to be unreadable.
     CheckpointDiscarded(CheckpointId),
+    /// From now on its attempts have another parallelism.
+    Rescaled,
 }
 
 /// One line of the history.
@@ -95,6 +98,7 @@ impl JobEvent {
             What::Became(status) => (status.name(), CheckpointId::NONE),
             What::CheckpointFailed(id) => (CHECKPOINT_FAILED, id),
             What::CheckpointDiscarded(id) => (CHECKPOINT_DISCARDED, id),
+            What::Rescaled => (RESCALED, CheckpointId::NONE),
         };
         wire::JobEvent {
             at_ms: self.at_ms,
@@ -110,6 +114,7 @@ impl JobEvent {
         let what = match event.event.as_str() {
             CHECKPOINT_FAILED => What::CheckpointFailed(checkpoint),
             CHECKPOINT_DISCARDED => What::CheckpointDiscarded(checkpoint),
+            RESCALED => What::Rescaled,
             name => What::Became(JobStatus::from_name(name).ok_or_else(|| {
                 Malformed::new("job event", format!("{name:?}; upgrade this JobManager"))
             })?),

@@ -5,6 +5,7 @@
 //!  CREATED ──────────────► RUNNING ──────────────────────► RESTARTING
 //!                             ▲                                 │
 //!                             └──────────── StartAttempt ───────┘
+//!                 RUNNING ── RescaleJob, then a checkpoint ──► RESTARTING
 //!     any of these ── CancelJob ─────────────► CANCELLING ── EndJob ──► CANCELED
 //!     any of these ── RecordFailure (final) ─► FAILING ───── EndJob ──► FAILED
 //!                 RUNNING ── final checkpoint committed ──── EndJob ──► FINISHED
@@ -16,13 +17,18 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use flott_node::config::options;
+use flott_proto::Malformed;
 use flott_proto::ids::{
-    AttemptNumber, CheckpointId, JobId, LeaderEpoch, Namespace, SubtaskId, TaskManagerId,
+    AttemptNumber, CheckpointId, JobId, LeaderEpoch, Namespace, SubtaskId, TaskManagerId, VertexId,
 };
 use flott_proto::job_graph::JobGraph;
-use flott_proto::state_handle::StateFile;
+use flott_proto::paths;
+use flott_proto::state_handle::{StateFile, SubtaskDelta, SubtaskState};
 
-use super::checkpoint::{CheckpointStore, CompletedCheckpoint, RestorePoint};
+use super::checkpoint::{
+    CheckpointKind, CheckpointStore, CompletedCheckpoint, CompletionError, RestorePoint,
+};
 use super::graph_object::GraphObject;
 use super::history::{History, What};
 use super::settings::JobSettings;
@@ -60,6 +66,11 @@ impl JobStatus {
     /// Ended for good: no job that has ended ever runs again.
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Finished | Self::Canceled | Self::Failed)
+    }
+
+    /// Its tasks are being ended for good.
+    pub fn is_ending(self) -> bool {
+        matches!(self, Self::Cancelling | Self::Failing)
     }
 
     /// The status of that name, as Flink spells it.
@@ -149,13 +160,26 @@ impl<'a> Start<'a> {
         }
     }
 
-    /// Its file of that path.
-    pub fn file(self, path: &str) -> Option<&'a StateFile> {
-        let subtasks = match self {
+    /// The state of each subtask that it has any of.
+    pub fn subtasks(self) -> &'a BTreeMap<SubtaskId, SubtaskState> {
+        match self {
             Self::Submitted(point) => &point.subtasks,
             Self::Checkpoint(checkpoint) => &checkpoint.subtasks,
-        };
-        subtasks.values().find_map(|state| state.files.get(path))
+        }
+    }
+
+    /// Subtasks that the vertex had then; 0 if it is not of it.
+    pub fn parallelism(self, vertex: &VertexId) -> u32 {
+        match self {
+            Self::Submitted(point) => point.parallelism.get(vertex.as_str()).copied().unwrap_or(0),
+            Self::Checkpoint(checkpoint) => checkpoint.parallelism(vertex),
+        }
+    }
+
+    /// Its file of that path.
+    pub fn file(self, path: &str) -> Option<&'a StateFile> {
+        let mut states = self.subtasks().values();
+        states.find_map(|state| state.files.get(path))
     }
 }
 
@@ -201,6 +225,8 @@ pub struct Job {
     pub savepoint_results: Vec<SavepointResult>,
     /// The checkpoint whose sink commits end the job.
     pub final_checkpoint: CheckpointId,
+    /// The parallelism that it was asked to run at, until the checkpoint at which it changes.
+    pub rescale_to: Option<u32>,
     pub events: History,
     /// It has ended, and nobody wants its result any more.
     pub dismissed: bool,
@@ -231,14 +257,88 @@ impl Job {
             .chain(submitted)
     }
 
+    /// Of the vertices that name no other: what a change of parallelism changes.
+    pub fn parallelism(&self) -> u32 {
+        let configured = self.configuration.get(options::PARALLELISM.key());
+        let configured = configured.and_then(|text| text.parse().ok());
+        let has = |parallelism: &u32| {
+            let mut vertices = self.graph.vertices.iter();
+            vertices.any(|vertex| vertex.parallelism == *parallelism)
+        };
+        configured
+            .filter(has)
+            .unwrap_or_else(|| self.graph.slots_needed())
+    }
+
+    /// Slots that it takes, or will take once it has changed its parallelism.
+    pub fn slots_needed(&self) -> u32 {
+        self.graph
+            .slots_needed()
+            .max(self.rescale_to.unwrap_or_default())
+    }
+
+    /// Its attempts have the parallelism that it was asked for from now on.
+    pub fn rescale(&mut self, now_ms: i64) -> Result<(), Malformed> {
+        let Some(to) = self.rescale_to.take() else {
+            return Ok(());
+        };
+        let from = self.parallelism();
+        self.graph = Arc::new(self.graph.rescaled(from, to)?);
+        Arc::make_mut(&mut self.configuration)
+            .insert(options::PARALLELISM.key().to_owned(), to.to_string());
+        let what = format!("from parallelism {from} to {to}");
+        self.events
+            .record(now_ms, self.attempt, What::Rescaled, &what);
+        Ok(())
+    }
+
+    /// The whole state of every subtask that acks of the pending checkpoint describe.
+    pub fn resolve(
+        &self,
+        acks: impl IntoIterator<Item = (CheckpointId, SubtaskDelta)>,
+    ) -> Result<BTreeMap<SubtaskId, SubtaskState>, CompletionError> {
+        let expected = self.subtasks().collect();
+        let wrote = |subtask: &SubtaskId, path: &str| self.is_written_by(subtask, path);
+        self.checkpoints.resolve(acks, &expected, wrote)
+    }
+
+    /// Whether the present attempt of the subtask wrote this state file, in the directory of a savepoint if one is pending.
+    /// Which cluster it lies in is not looked at: epoch and attempt tell a job's lineages apart.
+    fn is_written_by(&self, subtask: &SubtaskId, path: &str) -> bool {
+        let pending = self.checkpoints.pending.as_ref();
+        if pending.is_some_and(|pending| pending.kind == CheckpointKind::Savepoint) {
+            let writer = paths::writer("", self.attempt_epoch, self.attempt, subtask);
+            let written = path
+                .rsplit_once('/')
+                .and_then(|(_, number)| number.parse().ok());
+            return written.is_some_and(|number| paths::savepoint_file(&writer, number) == path);
+        }
+        let of_job = format!("/{}/{}", self.namespace, self.id);
+        let directory = paths::job_of(path).filter(|directory| directory.ends_with(&of_job));
+        directory.is_some_and(|directory| {
+            let writer = paths::writer(directory, self.attempt_epoch, self.attempt, subtask);
+            path.strip_prefix(&writer)
+                .is_some_and(|file| file.starts_with('/'))
+        })
+    }
+
     /// Whether the present attempt's tasks are meant to run.
     pub fn is_running(&self) -> bool {
         self.status == JobStatus::Running
     }
 
+    /// Nothing follows that checkpoint: once its output is visible, the job is over.
+    pub fn ends_with(&mut self, checkpoint: CheckpointId) {
+        self.final_checkpoint = checkpoint;
+        self.rescale_to = None;
+    }
+
     /// The job comes into `status`, for `cause` if that needs one.
     pub fn become_status(&mut self, now_ms: i64, status: JobStatus, cause: &str) {
         self.status = status;
+        if status != JobStatus::Running {
+            self.rescale_to = None;
+        }
         self.events
             .record(now_ms, self.attempt, What::Became(status), cause);
     }
@@ -260,16 +360,19 @@ impl Job {
                 .is_some_and(|start| start.root(self) == directory)
     }
 
-    /// Whether an attempt of this job may still have to read files of that one: it was submitted to start from them and
-    /// has no checkpoint of its own yet.
+    /// Files of other jobs that an attempt of this one may still have to read: it was submitted to start from them and has no
+    /// checkpoint of its own yet.
+    pub fn borrowed_files(&self) -> impl Iterator<Item = &str> {
+        let borrows = !self.status.is_terminal() && self.checkpoints.latest().is_none();
+        let point = self.restore.as_deref().filter(|_| borrows);
+        let subtasks = point.into_iter().flat_map(|point| point.subtasks.values());
+        subtasks.flat_map(|state| state.files.keys().map(String::as_str))
+    }
+
+    /// Whether an attempt of this job may still have to read files of that one.
     pub fn may_restore_from(&self, other: &JobId) -> bool {
-        let of_other = |path: &String| path.split('/').nth(2) == Some(other.as_str());
-        !self.status.is_terminal()
-            && self.checkpoints.latest().is_none()
-            && self.restore.as_deref().is_some_and(|point| {
-                let mut files = point.subtasks.values().flat_map(|state| state.files.keys());
-                files.any(of_other)
-            })
+        let of_other = |path: &str| path.split('/').nth(2) == Some(other.as_str());
+        self.borrowed_files().any(of_other)
     }
 
     /// Records what became of the savepoint request, if there is one.
@@ -289,8 +392,8 @@ impl Job {
     /// Panics if the job contradicts itself.
     pub fn check(&self) {
         let subtasks = self.subtasks().count();
-        // A job that came from another cluster before its first attempt has a number and no places.
-        if self.is_running() || !(self.assignments.is_empty() || self.status.is_terminal()) {
+        // One that is not running may have those of an attempt with another parallelism.
+        if self.is_running() {
             assert_eq!(
                 self.assignments.len(),
                 subtasks,
@@ -316,6 +419,12 @@ impl Job {
                 self.id
             );
         }
+        assert!(
+            self.rescale_to.is_none()
+                || self.is_running() && self.final_checkpoint == CheckpointId::NONE,
+            "{}: only an attempt that goes on is left for another parallelism",
+            self.id
+        );
         if self.final_checkpoint.is_some() {
             assert!(
                 self.checkpoints.pending.is_none(),

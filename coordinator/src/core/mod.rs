@@ -10,8 +10,8 @@
 //! [`feature_level`] and [`retired`]: what the members must agree on when some are older, or none any more. [`lineage`]:
 //! going on from the state of a cluster that has ended.
 //! [`scheduler`] and [`restart`] are the two solvers; [`records`] writes the state to a snapshot and reads it back;
-//! [`digest`] makes it a number that members compare. [`orphans`]: which objects nobody will ever need. [`compatibility`]:
-//! which state a job can go on with.
+//! [`digest`] makes it a number that members compare. [`orphans`]: which objects nobody will ever need; `storage_model`
+//! shows that nothing else is ever deleted. [`compatibility`]: which state a job can go on with.
 
 pub mod apply;
 pub mod checkpoint;
@@ -34,6 +34,8 @@ pub mod retired;
 pub mod scheduler;
 pub mod settings;
 pub mod state;
+#[cfg(test)]
+mod storage_model;
 #[cfg(test)]
 pub(crate) mod testing;
 

@@ -54,7 +54,7 @@ impl Usage {
         Self {
             jobs: u32::from(active),
             slots: if active && job.attempt.is_some() {
-                job.graph.slots_needed()
+                job.slots_needed()
             } else {
                 0
             },

@@ -257,6 +257,7 @@ fn job_to_wire(job: &Job) -> wire::JobRecord {
         events: job.events.to_wire(),
         dismissed: job.dismissed,
         claimed_directory: job.claimed.clone().unwrap_or_default(),
+        rescale_to: job.rescale_to.unwrap_or_default(),
     }
 }
 
@@ -342,6 +343,7 @@ fn job_from_wire(record: wire::JobRecord) -> Result<Job, Malformed> {
         final_checkpoint: CheckpointId(record.final_checkpoint_id),
         events: History::from_wire(record.events)?,
         dismissed: record.dismissed,
+        rescale_to: Some(record.rescale_to).filter(|to| *to != 0),
     };
     job.checkpoints.recount();
     Ok(job)

@@ -49,6 +49,21 @@ pub fn assign(
     Ok(placed)
 }
 
+/// Where each index of another parallelism comes from. Of the indexes between which the work of an earlier one is divided,
+/// the first inherits its place, so that its files are there already; the others are free to spread.
+pub fn heirs(
+    before: &BTreeMap<u32, TaskManagerId>,
+    slots_needed: u32,
+) -> BTreeMap<u32, TaskManagerId> {
+    let earlier = before.len() as u64;
+    let ancestor = |index: u32| (u64::from(index) * earlier / u64::from(slots_needed)) as u32;
+    let first = |index: &u32| *index == 0 || ancestor(*index - 1) != ancestor(*index);
+    (0..slots_needed)
+        .filter(first)
+        .filter_map(|index| Some((index, before.get(&ancestor(index))?.clone())))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -83,6 +98,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_first_of_those_that_divide_the_work_inherits_the_place() {
+        let places = |indexes: &[(u32, u32)]| -> BTreeMap<u32, TaskManagerId> {
+            indexes
+                .iter()
+                .map(|(index, tm)| (*index, id(*tm)))
+                .collect()
+        };
+        let two = places(&[(0, 1), (1, 2)]);
+        assert_eq!(heirs(&two, 2), two);
+        assert_eq!(heirs(&two, 4), places(&[(0, 1), (2, 2)]));
+        assert_eq!(heirs(&two, 3), places(&[(0, 1), (2, 2)]));
+        assert_eq!(heirs(&two, 1), places(&[(0, 1)]));
+        let four = places(&[(0, 1), (1, 2), (2, 3), (3, 4)]);
+        assert_eq!(heirs(&four, 2), places(&[(0, 1), (1, 3)]));
+        assert_eq!(heirs(&BTreeMap::new(), 2), BTreeMap::new());
     }
 
     #[test]

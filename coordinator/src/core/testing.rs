@@ -17,11 +17,13 @@ use prost::Message as _;
 pub(crate) use self::graph::graph;
 use self::task_manager::FakeTaskManager;
 
+use super::checkpoint::CompletedCheckpoint;
 use super::graph_object::GraphObject;
 use super::lineage::Beginning;
 use super::namespace::Quota;
 use super::observed::{ConnectionId, Now};
 use super::plan::Settings;
+use super::records::vertices_to_wire;
 use super::{ClusterState, Job, Observed, Response, plan};
 
 /// Effects of a step: everything that it sets off.
@@ -131,6 +133,36 @@ impl World {
             ("restart-strategy.exponential-delay.initial-backoff", "0 ms"),
         ];
         self.submit_graph(Namespace::DEFAULT, graph.outline(), Some(object), &settings)
+    }
+
+    /// Submits a job that is to start from that checkpoint of another.
+    pub(crate) fn try_submit_from(
+        &mut self,
+        other: &JobId,
+        checkpoint: &CompletedCheckpoint,
+    ) -> (JobId, Response) {
+        let id = JobId::generate();
+        let other = self.job(other);
+        let restore = wire::CheckpointMetadata {
+            version: 1,
+            namespace: other.namespace.to_string(),
+            job_id: other.id.to_string(),
+            checkpoint_id: checkpoint.id.0,
+            kind: wire::CheckpointKind::from(checkpoint.kind).into(),
+            vertices: vertices_to_wire(&checkpoint.subtasks, |_| 1),
+            ..Default::default()
+        };
+        let submit = wire::SubmitJob {
+            namespace: other.namespace.to_string(),
+            job_id: id.to_string(),
+            graph: Some((&graph(1)).into()),
+            configuration: (*other.configuration).clone(),
+            restore: Some(restore),
+            restore_root: "memory:///test".into(),
+            ..Default::default()
+        };
+        let response = self.apply(Decision::SubmitJob(submit));
+        (id, response)
     }
 
     fn submit_graph(

@@ -4,7 +4,7 @@
 //! - [`admin`]: for operators of the group; [`debug`]: what a debug bundle is told.
 //! - [`submit`]: what a submission has to pass before it is replicated.
 //! - [`show`]: replicated state and observation as clients see them.
-//! - `namespaces`: the service for tenants.
+//! - `namespaces`: the service for tenants. `rescale`: another parallelism.
 //!
 //! What changes something, or has to be up to date, is for the leader; any other JobManager refuses and says where it is.
 
@@ -12,6 +12,7 @@ mod admin;
 mod debug;
 mod files;
 mod namespaces;
+mod rescale;
 mod show;
 mod submit;
 
@@ -361,6 +362,13 @@ impl JobManager for Dispatcher {
         }))
         .await?;
         Ok(Response::new(wire::DismissJobResponse {}))
+    }
+
+    async fn rescale_job(
+        &self,
+        request: Request<wire::RescaleJobRequest>,
+    ) -> Answer<wire::RescaleJobResponse> {
+        self.rescale(request.into_inner()).await
     }
 
     async fn trigger_savepoint(

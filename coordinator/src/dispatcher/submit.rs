@@ -171,12 +171,16 @@ async fn restore(
     let unreadable =
         |what: String| Status::invalid_argument(format!("cannot restore from {path}: {what}"));
     let found = checkpoint_files::read_metadata(path).await;
-    let found = found.map_err(|error| unreadable(chain(&error)))?;
+    let mut found = found.map_err(|error| unreadable(chain(&error)))?;
     let ours = cluster.is_some_and(|cluster| cluster.as_str() == found.metadata.cluster_id);
     if ours && found.metadata.namespace != request.namespace {
         return Err(Status::permission_denied(format!(
             "{path} belongs to another namespace; start the job in the one that it was taken in"
         )));
+    }
+    if !ours {
+        // Only this cluster's jobs can be asked whether they keep it.
+        found.metadata.job_id.clear();
     }
     ObjectStorage::open(&found.metadata.root)
         .map_err(|error| Status::invalid_argument(chain(&error)))?;

@@ -170,6 +170,16 @@ fn completed(
         .kind()
         .try_into()
         .map_err(|error: flott_proto::Malformed| error.to_string())?;
+    let mut vertices = metadata.vertices.iter();
+    let whole = |vertex: &&wire::VertexState| vertex.subtasks.len() == vertex.parallelism as usize;
+    if let Some(part) = vertices.find(|vertex| !whole(vertex)) {
+        return Err(format!(
+            "has the state of {} of {} subtasks of {}",
+            part.subtasks.len(),
+            part.parallelism,
+            part.uid
+        ));
+    }
     let subtasks =
         subtasks_from_wire(metadata.vertices).map_err(|error| format!("is malformed: {error}"))?;
     Ok(CompletedCheckpoint {
@@ -186,11 +196,10 @@ fn completed(
 
 /// Whether a job can begin from the checkpoint; else what it lacks.
 fn check(checkpoint: &CompletedCheckpoint, job: &Job, objects: &Objects) -> Result<(), String> {
-    if let Some(missing) = job
-        .subtasks()
-        .find(|subtask| !checkpoint.subtasks.contains_key(subtask))
-    {
-        return Err(format!("has no state of {missing}"));
+    // The job may have changed its parallelism since the backup.
+    let mut vertices = job.graph.vertices.iter();
+    if let Some(missing) = vertices.find(|vertex| checkpoint.parallelism(&vertex.uid) == 0) {
+        return Err(format!("has no state of {}", missing.uid));
     }
     let files = checkpoint
         .subtasks

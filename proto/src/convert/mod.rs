@@ -83,8 +83,7 @@ impl TryFrom<wire::StateFile> for StateFile {
             local_name,
             size,
             crc32c,
-            first_key_group,
-            last_key_group,
+            tablets,
         } = file;
         if path.is_empty()
             || path.starts_with('/')
@@ -98,23 +97,42 @@ impl TryFrom<wire::StateFile> for StateFile {
                 format!("local name {local_name:?}"),
             ));
         }
-        if first_key_group > last_key_group || last_key_group >= MAX_PARALLELISM_MAX {
-            return Err(Malformed::new(
-                "state file",
-                format!("key groups {first_key_group}..={last_key_group}"),
-            ));
+        if tablets.is_empty() {
+            return Err(Malformed::new("state file", "belongs to no tablet"));
         }
-        let key_groups = KeyGroupRange {
-            first: first_key_group as u16,
-            last: last_key_group as u16,
-        };
+        let tablets = tablets.into_iter().map(KeyGroupRange::try_from);
+        let tablets = tablets.collect::<Result<_, _>>()?;
         Ok(Self {
             path,
             local_name,
             size,
             crc32c,
-            key_groups,
+            tablets,
         })
+    }
+}
+
+impl TryFrom<wire::KeyGroups> for KeyGroupRange {
+    type Error = Malformed;
+
+    fn try_from(range: wire::KeyGroups) -> Result<Self, Malformed> {
+        let wire::KeyGroups { first, last } = range;
+        if first > last || last >= MAX_PARALLELISM_MAX {
+            return Err(Malformed::new("key groups", format!("{first}..={last}")));
+        }
+        Ok(Self {
+            first: first as u16,
+            last: last as u16,
+        })
+    }
+}
+
+impl From<KeyGroupRange> for wire::KeyGroups {
+    fn from(range: KeyGroupRange) -> Self {
+        Self {
+            first: range.first.into(),
+            last: range.last.into(),
+        }
     }
 }
 
@@ -125,8 +143,7 @@ impl From<&StateFile> for wire::StateFile {
             local_name: file.local_name.clone(),
             size: file.size,
             crc32c: file.crc32c,
-            first_key_group: file.key_groups.first.into(),
-            last_key_group: file.key_groups.last.into(),
+            tablets: file.tablets.iter().map(|range| (*range).into()).collect(),
         }
     }
 }

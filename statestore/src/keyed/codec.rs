@@ -12,7 +12,9 @@
 //! unambiguous, the order of keys stays, and a prefix of the key is a prefix of its escaped form. A key group is below
 //! 32,768, so nothing collides with 0xFFFF.
 
-use flott_proto::key_group::KeyGroup;
+use std::ops::Range;
+
+use flott_proto::key_group::{KeyGroup, KeyGroupRange};
 
 use super::{StateId, StateKey, Timer};
 
@@ -27,6 +29,9 @@ const TIMERS: u16 = 0x8000;
 pub(crate) const STATE_ID_MAX: u16 = TIMERS - 1;
 
 const META: [u8; 2] = [0xFF, 0xFF];
+
+/// Above every key group.
+const GROUPS_END: u16 = 0x8000;
 
 /// Bytes before what distinguishes entries of one state in one group.
 const HEADER: usize = 4;
@@ -126,6 +131,21 @@ pub(crate) fn split_timer(stored: &[u8]) -> Option<Timer> {
         key,
         namespace: namespace.to_vec(),
     })
+}
+
+/// The group of a stored value or timer.
+pub(crate) fn group_of(stored: &[u8]) -> Option<KeyGroup> {
+    let group = u16::from_be_bytes(*stored.first_chunk()?);
+    (group < GROUPS_END).then_some(KeyGroup(group))
+}
+
+/// Where the entries of other groups than these can be.
+pub(crate) fn outside(range: KeyGroupRange) -> Vec<Range<Vec<u8>>> {
+    [(0, range.first), (range.last + 1, GROUPS_END)]
+        .into_iter()
+        .filter(|(from, to)| from < to)
+        .map(|(from, to)| group_start(from)..group_start(to))
+        .collect()
 }
 
 /// The first key of a group; `from` 32,768 is beyond the last.

@@ -3,14 +3,16 @@
 //! One [`KeyedBackend`] belongs to one task and is used on that task's thread only: calls are synchronous, and work on
 //! many keys at a time. Memory is bounded by [`BackendOptions`]; everything else is on disk.
 //!
+//! - `tablets`: the databases, one for each earlier owner of a part of the key groups.
 //! - `codec`: the bytes of keys, stable for ever. `registry`: state names to numbers.
 //! - `batch`: changes that happen together. `timers`: when the next timer is due, in memory.
 //!
-//! What must stay true: the head of every key group in `timers` is the earliest timer that the database holds there.
+//! What must stay true: the head of every key group in `timers` is the earliest timer that its tablet holds there.
 
 mod batch;
 pub(crate) mod codec;
 pub(crate) mod registry;
+pub(crate) mod tablets;
 mod timers;
 
 use std::cell::Cell;
@@ -25,10 +27,12 @@ use flott_proto::key_group::{KeyGroup, KeyGroupRange};
 
 pub use self::batch::StateBatch;
 use self::registry::Registry;
+use self::tablets::{Tablet, Tablets};
 use self::timers::TimerHeads;
 use crate::error::Error;
-use crate::rocks::{Cursor, Database};
+use crate::rocks::{Cursor, Database, Memory};
 use crate::snapshot::LocalSnapshot;
+use crate::snapshot::diff::FilesByKey;
 
 /// The version of what lies in the database.
 pub(crate) const FORMAT: u32 = 1;
@@ -67,12 +71,13 @@ pub struct BackendOptions {
 
 /// The keyed state of one task, for one range of key groups.
 pub struct KeyedBackend {
-    database: Database,
+    tablets: Tablets,
     dir: PathBuf,
     key_groups: KeyGroupRange,
     registry: Registry,
     timers: BTreeMap<StateId, TimerHeads>,
     snapshots: u64,
+    restored: FilesByKey,
     /// One task's thread at a time.
     not_sync: PhantomData<Cell<()>>,
 }
@@ -96,27 +101,31 @@ impl KeyedBackend {
         options: BackendOptions,
     ) -> Result<Self, Error> {
         prepare(dir)?;
-        let database = Database::create(&database_dir(dir), options.memory_bytes)?;
+        let memory = Memory::of(options.memory_bytes);
+        let database = Database::create(&database_dir(dir, 0), &memory)?;
         let registry = Registry::create(&database, max_parallelism)?;
-        Self::over(dir, database, registry, key_groups)
+        let range = key_groups;
+        let tablets = Tablets::new(vec![Tablet { range, database }]);
+        Self::over(dir, tablets, registry, key_groups)
     }
 
-    /// The state in a database whose registry was loaded.
+    /// The state in tablets whose registries were loaded.
     pub(crate) fn over(
         dir: &Path,
-        database: Database,
+        tablets: Tablets,
         registry: Registry,
         key_groups: KeyGroupRange,
     ) -> Result<Self, Error> {
         let dir = dir.to_owned();
         let timers = BTreeMap::new();
         let mut backend = Self {
-            database,
+            tablets,
             dir,
             key_groups,
             registry,
             timers,
             snapshots: 0,
+            restored: FilesByKey::new(),
             not_sync: PhantomData,
         };
         let states: Vec<_> = backend.registry.states().map(|(_, _, id)| id).collect();
@@ -130,6 +139,17 @@ impl KeyedBackend {
         Ok(backend)
     }
 
+    /// Remembers what its tablets were opened on.
+    pub(crate) fn restored_from(self, restored: FilesByKey) -> Self {
+        Self { restored, ..self }
+    }
+
+    /// The files that it was opened on as they are, with the key groups that it took from each: a checkpoint may refer
+    /// to them again. None if it began empty or was copied together.
+    pub fn restored_files(&self) -> &FilesByKey {
+        &self.restored
+    }
+
     /// The range of key groups whose state this is.
     pub fn key_groups(&self) -> KeyGroupRange {
         self.key_groups
@@ -137,9 +157,8 @@ impl KeyedBackend {
 
     /// The state that the operator calls `name`. Registers it if it is new; what a checkpoint restored is found again.
     pub fn state(&mut self, operator_uid: &str, name: &str) -> Result<StateId, Error> {
-        let id = self
-            .registry
-            .get_or_add(&self.database, operator_uid, name)?;
+        let databases = self.tablets.databases();
+        let id = self.registry.get_or_add(databases, operator_uid, name)?;
         self.timers.entry(id).or_default();
         Ok(id)
     }
@@ -160,11 +179,12 @@ impl KeyedBackend {
             ends.push(encoded.len());
         }
         let mut start = 0;
-        self.database.get_many(ends.iter().map(|end| {
+        let stored = ends.iter().map(|end| {
             let key = &encoded[start..*end];
             start = *end;
             key
-        }))
+        });
+        self.tablets.get_many(&stored.collect::<Vec<_>>())
     }
 
     /// Carries out all changes of the batch. Durable with the next checkpoint, not before.
@@ -179,7 +199,7 @@ impl KeyedBackend {
             "state of key groups {low:?} to {high:?} written to the owner of {}",
             self.key_groups
         );
-        self.database.write(&batch.changes)?;
+        self.tablets.write(&batch.changes)?;
         for ((state, group), changes) in batch.timers {
             let heads = self.timers.entry(state).or_default();
             if let Some(time) = changes.put {
@@ -200,7 +220,7 @@ impl KeyedBackend {
     pub fn scan(&self, state: StateId, group: KeyGroup, key_prefix: &[u8]) -> Scan<'_> {
         let mut from = Vec::with_capacity(16 + key_prefix.len());
         codec::push_key_prefix(&mut from, state, group, key_prefix);
-        self.scan_prefix(from)
+        self.scan_prefix(group, from)
     }
 
     /// Every value of exactly this key, in order of namespace: a map state's entries.
@@ -215,13 +235,13 @@ impl KeyedBackend {
                 namespace: &[],
             },
         );
-        self.scan_prefix(from)
+        self.scan_prefix(group, from)
     }
 
-    fn scan_prefix(&self, from: Vec<u8>) -> Scan<'_> {
+    fn scan_prefix(&self, group: KeyGroup, from: Vec<u8>) -> Scan<'_> {
         let to = codec::after_prefix(&from);
         Scan {
-            cursor: Some(self.database.range(from, to)),
+            cursor: Some(self.tablets.of(group).range(from, to)),
         }
     }
 
@@ -255,9 +275,8 @@ impl KeyedBackend {
             }
             let mut from = Vec::with_capacity(16);
             codec::push_timers_from(&mut from, state, group, head);
-            let mut cursor = self
-                .database
-                .range(from, codec::after_timers(state, group, until_ms));
+            let until = codec::after_timers(state, group, until_ms);
+            let mut cursor = self.tablets.of(group).range(from, until);
             while let Some((key, _)) = cursor.next()? {
                 let timer = codec::split_timer(key).ok_or_else(|| self.damaged("a timer"))?;
                 if first.len() < limit {
@@ -285,7 +304,7 @@ impl KeyedBackend {
         fs::create_dir_all(&dir).map_err(Error::local(&dir))?;
         // From here on whatever is in the directory goes when the snapshot is dropped.
         let mut snapshot = LocalSnapshot::new(checkpoint, dir, self.key_groups);
-        snapshot.files = self.database.link_into(snapshot.dir())?;
+        snapshot.files = self.tablets.link_into(snapshot.dir())?;
         Ok(snapshot)
     }
 
@@ -298,9 +317,8 @@ impl KeyedBackend {
     ) -> Result<Option<i64>, Error> {
         let mut from = Vec::with_capacity(16);
         codec::push_timers_from(&mut from, state, group, from_ms);
-        let mut cursor = self
-            .database
-            .range(from, codec::after_timers(state, group, i64::MAX));
+        let until = codec::after_timers(state, group, i64::MAX);
+        let mut cursor = self.tablets.of(group).range(from, until);
         let Some((key, _)) = cursor.next()? else {
             return Ok(None);
         };
@@ -322,13 +340,12 @@ pub(crate) fn prepare(dir: &Path) -> Result<(), Error> {
             dir: dir.to_owned(),
         });
     }
-    let database = database_dir(dir);
-    fs::create_dir(&database).map_err(Error::local(&database))
+    Ok(())
 }
 
-/// Where the database lies within a backend's directory.
-pub(crate) fn database_dir(dir: &Path) -> PathBuf {
-    dir.join("db")
+/// Where the database of a tablet lies within a backend's directory.
+pub(crate) fn database_dir(dir: &Path, tablet: usize) -> PathBuf {
+    dir.join(format!("db-{tablet}"))
 }
 
 /// A stored entry is not what this crate writes.

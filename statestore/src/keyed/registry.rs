@@ -1,10 +1,11 @@
 //! The numbers that stand for state names in stored keys.
 //!
 //! A number belongs to one database and goes with it into every checkpoint. Two databases may number the same states
-//! differently; who copies between them translates by name.
+//! differently: then they cannot be tablets of one backend, and who copies between them translates by name.
 
 use std::collections::BTreeMap;
 
+use super::tablets::Tablets;
 use super::{FORMAT, StateId, codec};
 use crate::error::Error;
 use crate::rocks::{Batch, Database};
@@ -65,10 +66,33 @@ impl Registry {
         Ok(Self { ids })
     }
 
-    /// The id of a state, registered now if it is new.
-    pub(crate) fn get_or_add(
+    /// The numbers of all these, if they do not contradict each other.
+    pub(crate) fn unite(registries: Vec<Self>) -> Option<Self> {
+        let (mut united, mut names) = (Self::default(), BTreeMap::new());
+        for (name, id) in registries.into_iter().flat_map(|registry| registry.ids) {
+            let same_id = united.ids.insert(name.clone(), id).unwrap_or(id);
+            let same_name = names.insert(id, name.clone()).unwrap_or(name.clone());
+            if same_id != id || same_name != name {
+                return None;
+            }
+        }
+        Some(united)
+    }
+
+    /// Every tablet has every number, as they stand here.
+    pub(crate) fn store(&self, tablets: &Tablets) -> Result<(), Error> {
+        let mut batch = Batch::default();
+        for ((uid, name), id) in &self.ids {
+            batch.put(&codec::name_key(uid, name), &id.0.to_be_bytes());
+        }
+        let mut databases = tablets.databases();
+        databases.try_for_each(|database| database.write(&batch))
+    }
+
+    /// The id of a state, registered now, in all `databases`, if it is new.
+    pub(crate) fn get_or_add<'d>(
         &mut self,
-        database: &Database,
+        mut databases: impl Iterator<Item = &'d Database>,
         operator_uid: &str,
         name: &str,
     ) -> Result<StateId, Error> {
@@ -84,7 +108,7 @@ impl Registry {
         }
         let mut batch = Batch::default();
         batch.put(&codec::name_key(operator_uid, name), &next.to_be_bytes());
-        database.write(&batch)?;
+        databases.try_for_each(|database| database.write(&batch))?;
         self.ids.insert(full_name, StateId(next));
         Ok(StateId(next))
     }

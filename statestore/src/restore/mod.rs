@@ -2,16 +2,15 @@
 //!
 //! - [`plan`]: which files make up the state of a range of key groups (pure).
 //! - `download`: brings them here and checks them. `fetch`: does it again for what came damaged.
-//! - `rebuild`: takes from tablets what belongs to the new owner.
+//! - `open`: opens the tablets on their files as they are, whoever had them before: nothing is rewritten.
+//! - `rebuild`: where that cannot be, copies what belongs to the new owner.
 //! - `saved`: a tablet for who only wants to look.
-//!
-//! If the range is the one that was saved, the database is opened on the files as they are. Otherwise the entries in
-//! range are copied into a new database.
 //!
 //! What must stay true: a restore either has every entry of its range or fails; damage and loss are never silent.
 
 mod download;
 mod fetch;
+mod open;
 pub mod plan;
 mod rebuild;
 mod saved;
@@ -26,10 +25,8 @@ use self::plan::{RestorePlan, plan};
 pub use self::saved::SavedTablet;
 use crate::blocking;
 use crate::error::Error;
-use crate::keyed::registry::Registry;
-use crate::keyed::{self, BackendOptions, KeyedBackend};
+use crate::keyed::{BackendOptions, KeyedBackend};
 use crate::local::LocalFiles;
-use crate::rocks::Database;
 
 /// Where the files of a state come from.
 #[derive(Clone, Debug)]
@@ -51,6 +48,7 @@ impl From<ObjectStorage> for Source {
 
 /// Makes the backend of `key_groups` from what subtasks once saved: one state if the parallelism is unchanged, several
 /// otherwise (those whose ranges touch this one are enough). Without files in any of them the backend starts empty.
+/// [`KeyedBackend::restored_files`] says what a checkpoint need not upload again.
 ///
 /// `dir` is as for [`KeyedBackend::create`]; after an error
 /// it may hold a part of the state, and the caller removes it.
@@ -62,28 +60,23 @@ pub async fn restore(
     key_groups: KeyGroupRange,
     options: BackendOptions,
 ) -> Result<KeyedBackend, Error> {
-    match plan(key_groups, states)? {
+    let parts = match plan(key_groups, states)? {
         RestorePlan::Empty => {
             let dir = dir.to_owned();
-            blocking("restore", move || {
+            return blocking("restore", move || {
                 KeyedBackend::create(&dir, max_parallelism, key_groups, options)
             })
-            .await
+            .await;
         }
-        RestorePlan::OpenAsIs(tablet) => {
-            keyed::prepare(dir)?;
-            let database_dir = keyed::database_dir(dir);
-            download::download(source, &tablet, &database_dir).await?;
-            let dir = dir.to_owned();
-            blocking("restore", move || {
-                let database = Database::open(&database_dir, options.memory_bytes)?;
-                let registry = Registry::load(&database, max_parallelism)?;
-                KeyedBackend::over(&dir, database, registry, key_groups)
-            })
-            .await
+        RestorePlan::Open(parts) => {
+            let opened =
+                open::open(dir, source, &parts, max_parallelism, key_groups, options).await?;
+            if let Some(backend) = opened {
+                return Ok(backend);
+            }
+            parts
         }
-        RestorePlan::Rebuild(parts) => {
-            rebuild::rebuild(dir, source, parts, max_parallelism, key_groups, options).await
-        }
-    }
+        RestorePlan::Rebuild(parts) => parts,
+    };
+    rebuild::rebuild(dir, source, &parts, max_parallelism, key_groups, options).await
 }

@@ -19,15 +19,26 @@ pub struct Tablet {
     pub manifest: String,
 }
 
-/// How to come by the state of a range of key groups.
+/// A tablet, and the key groups to take from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub tablet: Tablet,
+    pub take: KeyGroupRange,
+}
+
+/// Tablets of one backend. Each is a database, with memory, files and background work of its own, and every change of
+/// parallelism cuts the key groups in other places: beyond this they are copied into one.
+pub const TABLETS_MAX: usize = 8;
+
+/// How to come by the state of a range of key groups. The parts are in order, disjoint, and make up the whole range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RestorePlan {
     /// There is no state.
     Empty,
-    /// The range is the one that was saved: open its files.
-    OpenAsIs(Tablet),
-    /// Take these ranges from these tablets, in order. They are disjoint and make up the whole range.
-    Rebuild(Vec<(Tablet, KeyGroupRange)>),
+    /// Open the tablets on their files.
+    Open(Vec<Part>),
+    /// Copy from the tablets into a new one.
+    Rebuild(Vec<Part>),
 }
 
 /// Decides how to restore `range` from what subtasks saved. Fails with [`Error::Incomplete`] where the states leave a
@@ -39,20 +50,23 @@ pub fn plan(range: KeyGroupRange, states: &[SubtaskState]) -> Result<RestorePlan
         let mut tablets: BTreeMap<KeyGroupRange, Vec<&StateFile>> = BTreeMap::new();
         for file in state.files.values() {
             any_files = true;
-            tablets.entry(file.key_groups).or_default().push(file);
+            for key_groups in &file.tablets {
+                tablets.entry(*key_groups).or_default().push(file);
+            }
         }
         for (key_groups, files) in tablets {
             if let Some(take) = key_groups.intersection(range) {
-                parts.push((tablet(key_groups, files)?, take));
+                let tablet = tablet(key_groups, files)?;
+                parts.push(Part { tablet, take });
             }
         }
     }
     if !any_files {
         return Ok(RestorePlan::Empty);
     }
-    parts.sort_by_key(|(_, take)| *take);
+    parts.sort_by_key(|part| part.take);
     let mut next = u32::from(range.first);
-    for (_, take) in &parts {
+    for Part { take, .. } in &parts {
         let first = u32::from(take.first);
         if first != next {
             let what = if first < next { "twice" } else { "not at all" };
@@ -66,14 +80,10 @@ pub fn plan(range: KeyGroupRange, states: &[SubtaskState]) -> Result<RestorePlan
         let reason = format!("key groups {next} to {} are not there", range.last);
         return Err(Error::Incomplete { reason });
     }
-    match parts.pop() {
-        Some((tablet, _)) if parts.is_empty() && tablet.key_groups == range => {
-            Ok(RestorePlan::OpenAsIs(tablet))
-        }
-        last => {
-            parts.extend(last);
-            Ok(RestorePlan::Rebuild(parts))
-        }
+    if parts.len() <= TABLETS_MAX {
+        Ok(RestorePlan::Open(parts))
+    } else {
+        Ok(RestorePlan::Rebuild(parts))
     }
 }
 
@@ -116,7 +126,7 @@ mod tests {
                 local_name,
                 size: 1,
                 crc32c: 0,
-                key_groups,
+                tablets: vec![key_groups],
             },
         )
     }
@@ -145,19 +155,16 @@ mod tests {
             let states: Vec<_> = ranges(from).map(state).collect();
             let mut taken = Vec::new();
             for mine in ranges(to) {
-                match plan(mine, &states).unwrap() {
-                    RestorePlan::Empty => prop_assert!(false, "there is state"),
-                    RestorePlan::OpenAsIs(tablet) => {
-                        prop_assert_eq!(tablet.key_groups, mine);
-                        taken.extend(mine.groups());
-                    }
-                    RestorePlan::Rebuild(parts) => {
-                        prop_assert_ne!(from, to);
-                        for (tablet, take) in parts {
-                            prop_assert_eq!(tablet.key_groups.intersection(take), Some(take));
-                            taken.extend(take.groups());
-                        }
-                    }
+                let plan = plan(mine, &states).unwrap();
+                let rebuilt = matches!(plan, RestorePlan::Rebuild(_));
+                let (RestorePlan::Open(parts) | RestorePlan::Rebuild(parts)) = plan else {
+                    return Err(TestCaseError::fail("there is state"));
+                };
+                prop_assert_eq!(rebuilt, parts.len() > TABLETS_MAX);
+                for Part { tablet, take } in parts {
+                    prop_assert_eq!(tablet.key_groups.intersection(take), Some(take));
+                    prop_assert!(from != to || tablet.key_groups == mine);
+                    taken.extend(take.groups());
                 }
             }
             prop_assert_eq!(taken, KeyGroupRange::all(max).groups().collect::<Vec<_>>());
@@ -209,11 +216,11 @@ mod tests {
     fn several_tablets_of_one_subtask_are_taken_together() {
         let mut both = state(range(0, 4));
         both.files.extend(state(range(5, 9)).files);
-        let RestorePlan::Rebuild(parts) = plan(range(0, 9), &[both]).unwrap() else {
-            panic!("a rebuild");
+        let RestorePlan::Open(parts) = plan(range(0, 9), &[both]).unwrap() else {
+            panic!("tablets to open");
         };
         assert_eq!(
-            parts.iter().map(|(_, take)| *take).collect::<Vec<_>>(),
+            parts.iter().map(|part| part.take).collect::<Vec<_>>(),
             [range(0, 4), range(5, 9)]
         );
     }

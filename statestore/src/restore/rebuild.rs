@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use flott_proto::key_group::KeyGroupRange;
 
-use super::plan::Tablet;
+use super::plan::Part;
 use super::{Source, download};
 use crate::blocking;
 use crate::error::Error;
 use crate::keyed::registry::Registry;
+use crate::keyed::tablets::{Tablet, Tablets};
 use crate::keyed::{self, BackendOptions, KeyedBackend, codec};
-use crate::rocks::{Batch, Database};
+use crate::rocks::{Batch, Database, Memory};
 
 /// Entries are copied in batches of this many bytes.
 const BATCH_BYTES: usize = 1 << 20;
@@ -37,25 +38,25 @@ impl Drop for GivenUp {
 pub(super) async fn rebuild(
     dir: &Path,
     source: &Source,
-    parts: Vec<(Tablet, KeyGroupRange)>,
+    parts: &[Part],
     max_parallelism: u32,
     key_groups: KeyGroupRange,
     options: BackendOptions,
 ) -> Result<KeyedBackend, Error> {
     keyed::prepare(dir)?;
     let given_up = GivenUp(Arc::default());
-    let database_dir = keyed::database_dir(dir);
+    let database_dir = keyed::database_dir(dir, 0);
     let mut new = blocking("restore", move || {
-        let database = Database::create(&database_dir, options.memory_bytes)?;
+        let database = Database::create(&database_dir, &Memory::of(options.memory_bytes))?;
         let registry = Registry::create(&database, max_parallelism)?;
         Ok((database, registry))
     })
     .await?;
-    for (number, (tablet, take)) in parts.iter().enumerate() {
+    for (number, part) in parts.iter().enumerate() {
         let from = dir.join(format!("tablet-{number}"));
         fs::create_dir(&from).map_err(Error::local(&from))?;
-        download::download(source, tablet, &from).await?;
-        let (take, flag) = (*take, Arc::clone(&given_up.0));
+        download::download(source, &part.tablet, &from).await?;
+        let (take, flag) = (part.take, Arc::clone(&given_up.0));
         new = blocking("restore", move || {
             let (database, mut registry) = new;
             copy(
@@ -73,7 +74,10 @@ pub(super) async fn rebuild(
     }
     let dir: PathBuf = dir.to_owned();
     blocking("restore", move || {
-        KeyedBackend::over(&dir, new.0, new.1, key_groups)
+        let (database, registry) = new;
+        let range = key_groups;
+        let tablets = Tablets::new(vec![Tablet { range, database }]);
+        KeyedBackend::over(&dir, tablets, registry, key_groups)
     })
     .await
 }
@@ -87,11 +91,11 @@ fn copy(
     registry: &mut Registry,
     given_up: &AtomicBool,
 ) -> Result<(), Error> {
-    let tablet = Database::open_read_only(from, READ_MEMORY_BYTES)?;
+    let tablet = Database::open_read_only(from, &Memory::of(READ_MEMORY_BYTES))?;
     let old = Registry::load(&tablet, max_parallelism)?;
     let mut numbers = BTreeMap::new();
     for (uid, name, id) in old.states() {
-        numbers.insert(id, registry.get_or_add(to, uid, name)?);
+        numbers.insert(id, registry.get_or_add([to].into_iter(), uid, name)?);
     }
     let mut batch = Batch::default();
     let mut entries = tablet.range(

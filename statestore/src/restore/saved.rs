@@ -6,55 +6,50 @@ use std::path::{Path, PathBuf};
 use flott_proto::key_group::KeyGroupRange;
 use flott_proto::state_handle::SubtaskState;
 
-use super::plan::{RestorePlan, plan};
+use super::plan::{Part, RestorePlan, plan};
 use super::{Source, download};
 use crate::blocking;
 use crate::error::Error;
 use crate::keyed::registry::Registry;
 use crate::keyed::{StateId, Timer, codec, damaged};
-use crate::rocks::Database;
+use crate::rocks::{Database, Memory};
 
 /// Memory for reading a tablet: it is read once, from one end to the other.
 const READ_MEMORY_BYTES: u64 = 8 << 20;
 
-/// One saved tablet, opened for reading.
+/// One saved tablet, opened for reading: of the key groups that were taken from it.
 #[derive(Debug)]
 pub struct SavedTablet {
+    key_groups: KeyGroupRange,
     database: Database,
     registry: Registry,
     dir: PathBuf,
 }
 
 impl SavedTablet {
-    /// The key groups of each tablet that a subtask saved.
-    pub fn all_of(state: &SubtaskState) -> Vec<KeyGroupRange> {
-        let mut tablets: Vec<_> = state.files.values().map(|file| file.key_groups).collect();
-        tablets.sort_unstable();
-        tablets.dedup();
-        tablets
+    /// The parts that make up what the subtask of these key groups saved.
+    pub fn parts_of(state: &SubtaskState, key_groups: KeyGroupRange) -> Result<Vec<Part>, Error> {
+        Ok(match plan(key_groups, std::slice::from_ref(state))? {
+            RestorePlan::Empty => Vec::new(),
+            RestorePlan::Open(parts) | RestorePlan::Rebuild(parts) => parts,
+        })
     }
 
-    /// Brings the files of the tablet of these key groups into `dir`, which is empty, checks them, and opens them. The
-    /// caller removes `dir`.
+    /// Brings the files of the part's tablet into `dir`, which is empty, checks them, and opens them. The caller removes
+    /// `dir`.
     pub async fn open(
         dir: &Path,
         source: &Source,
-        state: &SubtaskState,
-        tablet: KeyGroupRange,
+        part: &Part,
         max_parallelism: u32,
     ) -> Result<Self, Error> {
-        let mut state = state.clone();
-        state.files.retain(|_, file| file.key_groups == tablet);
-        let RestorePlan::OpenAsIs(files) = plan(tablet, &[state])? else {
-            let reason = format!("there is no tablet of key groups {tablet}");
-            return Err(Error::Incomplete { reason });
-        };
-        download::download(source, &files, dir).await?;
-        let dir = dir.to_owned();
+        download::download(source, &part.tablet, dir).await?;
+        let (dir, key_groups) = (dir.to_owned(), part.take);
         blocking("open a saved tablet", move || {
-            let database = Database::open_read_only(&dir, READ_MEMORY_BYTES)?;
+            let database = Database::open_read_only(&dir, &Memory::of(READ_MEMORY_BYTES))?;
             let registry = Registry::load(&database, max_parallelism)?;
             Ok(Self {
+                key_groups,
                 database,
                 registry,
                 dir,
@@ -71,14 +66,13 @@ impl SavedTablet {
             .collect()
     }
 
-    /// Gives every value of the state in these key groups to `each`, as key, namespace and value, until that has enough.
+    /// Gives every value of the state to `each`, as key, namespace and value, until that has enough.
     pub fn for_each_value(
         &self,
         state: StateId,
-        key_groups: KeyGroupRange,
         mut each: impl FnMut(Vec<u8>, Vec<u8>, &[u8]) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        for group in key_groups.groups() {
+        for group in self.key_groups.groups() {
             let mut from = Vec::new();
             codec::push_key_prefix(&mut from, state, group, &[]);
             let to = codec::after_prefix(&from);
@@ -98,10 +92,9 @@ impl SavedTablet {
     pub fn for_each_timer(
         &self,
         state: StateId,
-        key_groups: KeyGroupRange,
         mut each: impl FnMut(Timer) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        for group in key_groups.groups() {
+        for group in self.key_groups.groups() {
             let mut from = Vec::new();
             codec::push_timers_from(&mut from, state, group, i64::MIN);
             let to = codec::after_timers(state, group, i64::MAX);

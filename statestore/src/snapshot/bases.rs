@@ -19,47 +19,60 @@ use std::sync::Arc;
 use flott_proto::ids::CheckpointId;
 use flott_proto::state_handle::StateFile;
 
-use super::diff::FilesByName;
+use super::diff::{FileKey, FilesByKey};
 
 /// Bases and reusable files of one writer.
 #[derive(Debug, Default)]
 pub(crate) struct Bases {
-    by_checkpoint: BTreeMap<CheckpointId, Arc<FilesByName>>,
+    by_checkpoint: BTreeMap<CheckpointId, Arc<FilesByKey>>,
     /// Tables only.
-    uploaded: FilesByName,
+    uploaded: FilesByKey,
+    /// Files of a checkpoint from which the state was restored at another parallelism, and the checkpoint: while it is
+    /// the base they are kept, and can be added, but they are no subtask's whole state.
+    inherited: Option<(CheckpointId, FilesByKey)>,
     /// Aborts may overtake the end of an upload: these are not recorded any more.
     aborted: Option<CheckpointId>,
 }
 
 impl Bases {
-    /// The base to use if the leader names `checkpoint`: that, or nothing under the id 0.
-    pub(crate) fn base(&self, checkpoint: CheckpointId) -> (CheckpointId, Arc<FilesByName>) {
-        match self.by_checkpoint.get(&checkpoint) {
-            Some(files) => (checkpoint, Arc::clone(files)),
-            None => (CheckpointId::NONE, Arc::default()),
+    /// What a snapshot is compared with if the leader names `checkpoint` as the base: its id, or 0 if a change against it
+    /// cannot be told; its files; and further files that need no upload.
+    pub(crate) fn base(
+        &self,
+        checkpoint: CheckpointId,
+    ) -> (CheckpointId, Arc<FilesByKey>, FilesByKey) {
+        let mut uploaded = self.uploaded.clone();
+        if let Some((inherited_from, files)) = &self.inherited
+            && *inherited_from == checkpoint
+        {
+            uploaded.extend(files.clone());
         }
-    }
-
-    /// Files that need no second upload.
-    pub(crate) fn uploaded(&self) -> &FilesByName {
-        &self.uploaded
+        match self.by_checkpoint.get(&checkpoint) {
+            Some(files) => (checkpoint, Arc::clone(files), uploaded),
+            None => (CheckpointId::NONE, Arc::default(), uploaded),
+        }
     }
 
     /// The state was restored from this checkpoint, and the local database opened on its files. They are a base, but are
     /// not reused otherwise: only as long as the leader names that checkpoint is it certain that they are kept.
-    pub(crate) fn on_restored(&mut self, checkpoint: CheckpointId, files: FilesByName) {
+    pub(crate) fn on_restored(&mut self, checkpoint: CheckpointId, files: FilesByKey) {
         self.by_checkpoint.insert(checkpoint, Arc::new(files));
     }
 
+    /// The state was restored from these files of this checkpoint, which were those of other subtasks.
+    pub(crate) fn on_inherited(&mut self, checkpoint: CheckpointId, files: FilesByKey) {
+        self.inherited = Some((checkpoint, files));
+    }
+
     /// A file is up.
-    pub(crate) fn on_uploaded(&mut self, file: StateFile) {
-        self.uploaded.insert(file.local_name.clone(), file);
+    pub(crate) fn on_uploaded(&mut self, key: FileKey, file: StateFile) {
+        self.uploaded.insert(key, file);
     }
 
     /// A checkpoint's files are all up; its fate is open.
-    pub(crate) fn on_pending(&mut self, checkpoint: CheckpointId, files: FilesByName) {
+    pub(crate) fn on_pending(&mut self, checkpoint: CheckpointId, files: FilesByKey) {
         // A table that this snapshot does not have any more will never be live again.
-        self.uploaded.retain(|name, _| files.contains_key(name));
+        self.uploaded.retain(|key, _| files.contains_key(key));
         if self.aborted.is_none_or(|aborted| aborted < checkpoint) {
             self.by_checkpoint.insert(checkpoint, Arc::new(files));
         }
@@ -69,6 +82,7 @@ impl Bases {
     pub(crate) fn on_completed(&mut self, checkpoint: CheckpointId) {
         if self.by_checkpoint.contains_key(&checkpoint) {
             self.by_checkpoint = self.by_checkpoint.split_off(&checkpoint);
+            self.inherited = None;
         }
     }
 
@@ -83,25 +97,27 @@ impl Bases {
 mod tests {
     use super::*;
 
-    fn files(names: &[&str]) -> FilesByName {
+    fn files(names: &[&str]) -> FilesByKey {
         let file = |name: &&str| {
             let key_groups = flott_proto::key_group::KeyGroupRange { first: 0, last: 1 };
+            let key = FileKey {
+                key_groups,
+                local_name: (*name).to_owned(),
+            };
             let (path, local_name) = (format!("w/{name}"), (*name).to_owned());
-            (
-                local_name.clone(),
-                StateFile {
-                    path,
-                    local_name,
-                    size: 1,
-                    crc32c: 0,
-                    key_groups,
-                },
-            )
+            let file = StateFile {
+                path,
+                local_name,
+                size: 1,
+                crc32c: 0,
+                tablets: vec![key_groups],
+            };
+            (key, file)
         };
         names.iter().map(file).collect()
     }
 
-    fn base(bases: &Bases, id: u64) -> u64 {
+    fn base_of(bases: &Bases, id: u64) -> u64 {
         bases.base(CheckpointId(id)).0.0
     }
 
@@ -111,12 +127,12 @@ mod tests {
         bases.on_restored(CheckpointId(2), files(&["1.sst"]));
         bases.on_pending(CheckpointId(3), files(&["1.sst"]));
         bases.on_pending(CheckpointId(4), files(&["1.sst"]));
-        assert_eq!([2, 3, 4].map(|id| base(&bases, id)), [2, 3, 4]);
+        assert_eq!([2, 3, 4].map(|id| base_of(&bases, id)), [2, 3, 4]);
         bases.on_completed(CheckpointId(3));
         bases.on_completed(CheckpointId(9));
-        assert_eq!([2, 3, 4, 9].map(|id| base(&bases, id)), [0, 3, 4, 0]);
+        assert_eq!([2, 3, 4, 9].map(|id| base_of(&bases, id)), [0, 3, 4, 0]);
         bases.on_aborted(CheckpointId(4));
-        assert_eq!([3, 4].map(|id| base(&bases, id)), [3, 0]);
+        assert_eq!([3, 4].map(|id| base_of(&bases, id)), [3, 0]);
     }
 
     #[test]
@@ -124,18 +140,32 @@ mod tests {
         let mut bases = Bases::default();
         bases.on_aborted(CheckpointId(5));
         bases.on_pending(CheckpointId(5), files(&["1.sst"]));
-        assert_eq!(base(&bases, 5), 0);
+        assert_eq!(base_of(&bases, 5), 0);
         bases.on_pending(CheckpointId(6), files(&["1.sst"]));
-        assert_eq!(base(&bases, 6), 6);
+        assert_eq!(base_of(&bases, 6), 6);
     }
 
     #[test]
     fn tables_that_are_gone_are_forgotten() {
         let mut bases = Bases::default();
-        for file in files(&["1.sst", "2.sst"]).into_values() {
-            bases.on_uploaded(file);
+        for (key, file) in files(&["1.sst", "2.sst"]) {
+            bases.on_uploaded(key, file);
         }
         bases.on_pending(CheckpointId(1), files(&["2.sst", "3.sst"]));
-        assert_eq!(bases.uploaded().keys().collect::<Vec<_>>(), ["2.sst"]);
+        assert_eq!(bases.base(CheckpointId(0)).2, files(&["2.sst"]));
+    }
+
+    #[test]
+    fn inherited_files_are_added_while_their_checkpoint_is_the_base() {
+        let mut bases = Bases::default();
+        bases.on_inherited(CheckpointId(2), files(&["1.sst"]));
+        let (base, kept, uploaded) = bases.base(CheckpointId(2));
+        assert!(base == CheckpointId::NONE && kept.is_empty());
+        assert_eq!(uploaded, files(&["1.sst"]));
+        assert!(bases.base(CheckpointId(3)).2.is_empty(), "another base");
+        bases.on_pending(CheckpointId(3), files(&["1.sst"]));
+        bases.on_completed(CheckpointId(3));
+        assert_eq!(base_of(&bases, 3), 3);
+        assert!(bases.base(CheckpointId(2)).2.is_empty(), "it may be gone");
     }
 }

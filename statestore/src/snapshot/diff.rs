@@ -1,80 +1,110 @@
 //! What to upload for a snapshot, and what changes against its base. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use flott_proto::key_group::KeyGroupRange;
 use flott_proto::state_handle::StateFile;
 
 use crate::rocks::is_immutable;
 
-/// Uploaded files by the name that they have in the local database.
-pub type FilesByName = BTreeMap<String, StateFile>;
-
-/// How a snapshot's files relate to its base. Every live file is in exactly one of `upload`, `reuse` and `kept`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Diff {
-    /// Local names that have to be uploaded under fresh paths; then they are added.
-    pub upload: Vec<String>,
-    /// Not in the base, but uploaded before (for a checkpoint that was aborted or that is no longer the base): added
-    /// without an upload.
-    pub reuse: Vec<StateFile>,
-    /// In the base and still live: neither added nor dropped.
-    pub kept: Vec<StateFile>,
-    /// Paths of the base that are no longer live.
-    pub dropped: Vec<String>,
+/// Which file it is among all local files of one backend.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileKey {
+    /// Of its tablet.
+    pub key_groups: KeyGroupRange,
+    /// In its tablet's database.
+    pub local_name: String,
 }
 
-/// Compares the `live` files (local name, size in bytes) with the `base` and with what this writer has uploaded before.
+/// Uploaded files by what they are on local disk. An uploaded file that two tablets have in common is there twice.
+pub type FilesByKey = BTreeMap<FileKey, StateFile>;
+
+/// How a snapshot's files relate to what is in object storage. Every live file is in exactly one of both.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diff {
+    /// Have to be uploaded under fresh paths.
+    pub upload: Vec<FileKey>,
+    /// Are there: in the base, or uploaded before (for a checkpoint that was aborted or that is no longer the base).
+    pub there: FilesByKey,
+}
+
+/// Compares the `live` files (with their size in bytes) with the `base` and with what this writer has uploaded before.
 ///
 /// A table's name stands for its content within one database, since RocksDB numbers files without ever reusing a number
 /// and keeps the numbers of the files it was opened on; the size is compared as well. The manifest keeps its name while
 /// it changes, so it is uploaded every time. What the base has is taken from the base, even if it was uploaded again:
 /// its path is the one that the coordinator knows.
-pub fn diff(live: &[(String, u64)], base: &FilesByName, uploaded: &FilesByName) -> Diff {
+pub fn diff(live: &[(FileKey, u64)], base: &FilesByKey, uploaded: &FilesByKey) -> Diff {
     let mut diff = Diff::default();
-    let same = |files: &FilesByName, name: &str, size: u64| {
-        files
-            .get(name)
-            .filter(|file| is_immutable(name) && file.size == size)
-            .cloned()
-    };
-    for (name, size) in live {
-        if let Some(file) = same(base, name, *size) {
-            diff.kept.push(file);
-        } else if let Some(file) = same(uploaded, name, *size) {
-            diff.reuse.push(file);
-        } else {
-            diff.upload.push(name.clone());
+    for (key, size) in live {
+        let same = |files: &FilesByKey| {
+            let file = files.get(key).filter(|file| file.size == *size);
+            file.filter(|_| is_immutable(&key.local_name)).cloned()
+        };
+        match same(base).or_else(|| same(uploaded)) {
+            Some(file) => {
+                diff.there.insert(key.clone(), file);
+            }
+            None => diff.upload.push(key.clone()),
         }
     }
-    let kept: BTreeSet<&str> = diff.kept.iter().map(|file| file.path.as_str()).collect();
-    diff.dropped = base
-        .values()
-        .map(|file| &file.path)
-        .filter(|path| !kept.contains(path.as_str()))
-        .cloned()
-        .collect();
     diff
+}
+
+/// A snapshot as a change against its base: the files that it adds, and the paths of the base that it drops. A file of
+/// the base that belongs to other tablets now is dropped and added.
+pub fn change(base: &FilesByKey, now: &FilesByKey) -> (Vec<StateFile>, Vec<String>) {
+    let (mut before, mut after) = (by_path(base), by_path(now));
+    before.retain(|path, file| {
+        let same = after.get(path).is_some_and(|now| now == file);
+        if same {
+            after.remove(path);
+        }
+        !same
+    });
+    (after.into_values().collect(), before.into_keys().collect())
+}
+
+/// Each file once, with all its tablets.
+fn by_path(files: &FilesByKey) -> BTreeMap<String, StateFile> {
+    let mut by_path: BTreeMap<String, StateFile> = BTreeMap::new();
+    // In order of tablet, since that is what keys are sorted by.
+    for (key, file) in files {
+        let merged = by_path
+            .entry(file.path.clone())
+            .or_insert_with(|| StateFile {
+                tablets: Vec::new(),
+                ..file.clone()
+            });
+        merged.tablets.push(key.key_groups);
+    }
+    by_path
 }
 
 #[cfg(test)]
 mod tests {
-    use flott_proto::key_group::KeyGroupRange;
     use proptest::collection::btree_map;
     use proptest::prelude::*;
 
     use super::*;
 
+    const ONE: KeyGroupRange = KeyGroupRange { first: 0, last: 4 };
+    const OTHER: KeyGroupRange = KeyGroupRange { first: 5, last: 9 };
+
     fn file(path: String, name: &str, size: u64) -> StateFile {
-        let key_groups = KeyGroupRange {
-            first: 0,
-            last: 127,
-        };
         StateFile {
             path,
             local_name: name.to_owned(),
             size,
             crc32c: 0,
-            key_groups,
+            tablets: vec![ONE],
+        }
+    }
+
+    fn key(local_name: &str) -> FileKey {
+        FileKey {
+            key_groups: ONE,
+            local_name: local_name.to_owned(),
         }
     }
 
@@ -82,10 +112,10 @@ mod tests {
         prop_oneof![4 => (1u8..12).prop_map(|n| format!("{n:06}.sst")), 1 => (1u8..3).prop_map(|n| format!("MANIFEST-{n:06}"))]
     }
 
-    fn files(prefix: &'static str) -> impl Strategy<Value = FilesByName> {
+    fn files(prefix: &'static str) -> impl Strategy<Value = FilesByKey> {
         btree_map(name(), 1u64..3, 0..10).prop_map(move |sizes| {
             let file = |(name, size): (String, u64)| {
-                (name.clone(), file(format!("{prefix}/{name}"), &name, size))
+                (key(&name), file(format!("{prefix}/{name}"), &name, size))
             };
             sizes.into_iter().map(file).collect()
         })
@@ -96,48 +126,78 @@ mod tests {
         fn base_without_dropped_with_added_is_exactly_what_is_live(
             live in btree_map(name(), 1u64..3, 0..10), base in files("base"), uploaded in files("other")
         ) {
-            let live: Vec<(String, u64)> = live.into_iter().collect();
+            let live: Vec<(FileKey, u64)> = live.iter().map(|(name, size)| (key(name), *size)).collect();
             let diff = diff(&live, &base, &uploaded);
-            let mut result: BTreeMap<String, StateFile> = base.values().map(|f| (f.path.clone(), f.clone())).collect();
-            for path in &diff.dropped {
-                prop_assert!(result.remove(path).is_some(), "drops {path}, which the base does not hold");
+            let size = |key: &FileKey| live.iter().find(|(live, _)| live == key).map(|(_, size)| *size);
+            let mut now = diff.there;
+            for key in diff.upload {
+                let fresh = file(format!("fresh/{}", key.local_name), &key.local_name, size(&key).unwrap());
+                prop_assert!(now.insert(key, fresh).is_none());
             }
-            let size = |name: &str| live.iter().find(|(live, _)| live == name).map(|(_, size)| *size);
-            let fresh = diff.upload.iter().map(|name| file(format!("fresh/{name}"), name, size(name).unwrap()));
-            for added in diff.reuse.iter().cloned().chain(fresh) {
+            let sizes: Vec<(FileKey, u64)> = now.iter().map(|(key, file)| (key.clone(), file.size)).collect();
+            prop_assert_eq!(sizes, live);
+            let (added, dropped) = change(&base, &now);
+            let mut result = by_path(&base);
+            for path in dropped {
+                prop_assert!(result.remove(&path).is_some(), "drops {path}, which the base does not hold");
+            }
+            for added in added {
                 prop_assert!(result.insert(added.path.clone(), added).is_none(), "adds what the base holds");
             }
-            let mut names: Vec<(String, u64)> = result.values().map(|f| (f.local_name.clone(), f.size)).collect();
-            names.sort();
-            prop_assert_eq!(names, live);
+            prop_assert_eq!(result, by_path(&now));
         }
 
         #[test]
         fn only_what_was_never_uploaded_is_uploaded(
             live in btree_map(name(), 1u64..3, 0..10), base in files("base"), uploaded in files("other")
         ) {
-            let live: Vec<(String, u64)> = live.into_iter().collect();
-            for name in diff(&live, &base, &uploaded).upload {
-                let size = live.iter().find(|(live, _)| *live == name).map(|(_, size)| *size).unwrap();
-                let known = |files: &FilesByName| files.get(&name).is_some_and(|file| file.size == size);
-                prop_assert!(name.starts_with("MANIFEST") || !(known(&base) || known(&uploaded)));
+            let live: Vec<(FileKey, u64)> = live.iter().map(|(name, size)| (key(name), *size)).collect();
+            for key in diff(&live, &base, &uploaded).upload {
+                let size = live.iter().find(|(live, _)| *live == key).map(|(_, size)| *size).unwrap();
+                let known = |files: &FilesByKey| files.get(&key).is_some_and(|file| file.size == size);
+                prop_assert!(key.local_name.starts_with("MANIFEST") || !(known(&base) || known(&uploaded)));
             }
         }
     }
 
     #[test]
     fn the_manifest_is_uploaded_even_if_nothing_changed() {
-        let live = [
-            ("000007.sst".to_owned(), 10),
-            ("MANIFEST-000005".to_owned(), 3),
-        ];
-        let base: FilesByName = live
+        let live = [(key("000007.sst"), 10), (key("MANIFEST-000005"), 3)];
+        let base: FilesByKey = live
             .iter()
-            .map(|(n, s)| (n.clone(), file(format!("w/{n}"), n, *s)))
+            .map(|(key, size)| {
+                let name = &key.local_name;
+                (key.clone(), file(format!("w/{name}"), name, *size))
+            })
             .collect();
         let diff = diff(&live, &base, &base);
-        assert_eq!(diff.upload, ["MANIFEST-000005"]);
-        assert_eq!(diff.dropped, ["w/MANIFEST-000005"]);
-        assert_eq!(diff.kept.len(), 1);
+        assert_eq!(diff.upload, [key("MANIFEST-000005")]);
+        assert_eq!(diff.there.len(), 1);
+        assert_eq!(change(&base, &diff.there).1, ["w/MANIFEST-000005"]);
+    }
+
+    #[test]
+    fn a_file_of_two_tablets_is_one_object_until_the_last_of_them_drops_it() {
+        let shared = file("w/1".into(), "1.sst", 10);
+        let of = |key_groups| FileKey {
+            key_groups,
+            local_name: "1.sst".into(),
+        };
+        let both: FilesByKey = [ONE, OTHER]
+            .map(|tablet| (of(tablet), shared.clone()))
+            .into();
+        let one: FilesByKey = [(of(OTHER), shared.clone())].into();
+        let with = |tablets: &[KeyGroupRange]| StateFile {
+            tablets: tablets.to_vec(),
+            ..shared.clone()
+        };
+        let nothing = FilesByKey::new();
+        assert_eq!(change(&nothing, &both), (vec![with(&[ONE, OTHER])], vec![]));
+        assert_eq!(change(&both, &both), (vec![], vec![]));
+        assert_eq!(
+            change(&both, &one),
+            (vec![with(&[OTHER])], vec!["w/1".into()])
+        );
+        assert_eq!(change(&one, &nothing), (vec![], vec!["w/1".into()]));
     }
 }

@@ -18,9 +18,17 @@ use flott_proto::ids::CheckpointId;
 use flott_proto::key_group::KeyGroupRange;
 use tracing::warn;
 
+use self::diff::FileKey;
 pub(crate) use self::upload::file_checksum;
 pub use self::upload::{SnapshotUploader, Uploaded};
-use crate::rocks::LiveFile;
+
+/// A file of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SnapshotFile {
+    pub(crate) key: FileKey,
+    pub(crate) path: PathBuf,
+    pub(crate) size: u64,
+}
 
 /// The state of one task at a checkpoint, on local disk. Takes no space beyond what the task's own state takes, until
 /// that has moved on. Dropping it deletes it.
@@ -29,7 +37,7 @@ pub struct LocalSnapshot {
     checkpoint: CheckpointId,
     dir: PathBuf,
     key_groups: KeyGroupRange,
-    pub(crate) files: Vec<LiveFile>,
+    pub(crate) files: Vec<SnapshotFile>,
 }
 
 impl LocalSnapshot {

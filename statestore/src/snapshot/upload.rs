@@ -6,9 +6,9 @@
 //! again.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flott_node::storage::ObjectStorage;
 use flott_proto::ids::CheckpointId;
@@ -17,9 +17,9 @@ use flott_proto::paths;
 use flott_proto::state_handle::StateFile;
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::LocalSnapshot;
 use super::bases::Bases;
-use super::diff::{Diff, FilesByName, diff};
+use super::diff::{Diff, FileKey, FilesByKey, change, diff};
+use super::{LocalSnapshot, SnapshotFile};
 use crate::blocking;
 use crate::error::Error;
 use crate::local::SubtaskFiles;
@@ -81,19 +81,16 @@ impl SnapshotUploader {
         }
     }
 
-    /// The state was restored from exactly these files (by path) of `checkpoint`, so they need no upload while that is
-    /// the base. Files of another range of key groups are not taken as a base: that state was built anew.
-    pub fn restored_from(&self, checkpoint: CheckpointId, files: BTreeMap<String, StateFile>) {
-        let count = files.len();
-        let files: FilesByName = files
-            .into_values()
-            .map(|file| (file.local_name.clone(), file))
-            .collect();
-        let own = files
-            .values()
-            .all(|file| file.key_groups == self.key_groups);
-        if own && files.len() == count && checkpoint.is_some() {
-            self.bases().on_restored(checkpoint, files);
+    /// The state was opened on these files of `checkpoint` ([`crate::KeyedBackend::restored_files`]), so they need no
+    /// upload while that is the base. `is_base`: they are all of this subtask's own part of it.
+    pub fn restored_from(&self, checkpoint: CheckpointId, files: &FilesByKey, is_base: bool) {
+        if files.is_empty() || checkpoint == CheckpointId::NONE {
+            return;
+        }
+        if is_base {
+            self.bases().on_restored(checkpoint, files.clone());
+        } else {
+            self.bases().on_inherited(checkpoint, files.clone());
         }
     }
 
@@ -114,64 +111,58 @@ impl SnapshotUploader {
             self.key_groups,
             "a snapshot of another task"
         );
-        let live: Vec<(String, u64)> = snapshot
+        let local: BTreeMap<&FileKey, &SnapshotFile> = snapshot
             .files
             .iter()
-            .map(|file| (file.name.clone(), file.size))
+            .map(|file| (&file.key, file))
             .collect();
-        let (
-            base_used,
-            Diff {
-                upload,
-                reuse,
-                kept,
-                dropped,
-            },
-        ) = if savepoint.is_some() {
-            let nothing = FilesByName::new();
-            (CheckpointId::NONE, diff(&live, &nothing, &nothing))
+        let live: Vec<(FileKey, u64)> = snapshot
+            .files
+            .iter()
+            .map(|file| (file.key.clone(), file.size))
+            .collect();
+        let (base_used, base, Diff { upload, there }) = if savepoint.is_some() {
+            let nothing = FilesByKey::new();
+            let diff = diff(&live, &nothing, &nothing);
+            (CheckpointId::NONE, Arc::default(), diff)
         } else {
-            let bases = self.bases();
-            let (base_used, files) = bases.base(base);
-            (base_used, diff(&live, &files, bases.uploaded()))
+            let (base_used, base, uploaded) = self.bases().base(base);
+            let diff = diff(&live, &base, &uploaded);
+            (base_used, base, diff)
         };
-        let sizes: BTreeMap<String, u64> = live.into_iter().collect();
-        let (dir, sizes) = (snapshot.dir(), &sizes);
-        let uploads = upload.iter().map(|name| async move {
-            let local = dir.join(name);
-            let file = self.upload_file(name, &local, sizes[name], savepoint);
-            let file = file.await?;
-            if savepoint.is_none() && is_immutable(name) {
-                self.bases().on_uploaded(file.clone());
+        let uploads = upload.into_iter().map(|key| async {
+            let file = self.upload_file(local[&key], savepoint).await?;
+            if savepoint.is_none() && is_immutable(&key.local_name) {
+                self.bases().on_uploaded(key.clone(), file.clone());
             }
-            Ok::<_, Error>(file)
+            Ok::<_, Error>((key, file))
         });
         // Collected first: a stream over a borrowing iterator is not `Send` enough for a spawned task.
         let uploads: Vec<_> = uploads.collect();
-        let uploaded: Vec<StateFile> = stream::iter(uploads)
+        let uploaded: FilesByKey = stream::iter(uploads)
             .buffer_unordered(UPLOADS_IN_FLIGHT_MAX)
             .try_collect()
             .await?;
-        let uploaded_bytes = uploaded.iter().map(|file| file.size).sum();
-        metrics::uploaded(uploaded.len(), uploaded_bytes, reuse.len() + kept.len());
+        let uploaded_bytes = uploaded.values().map(|file| file.size).sum();
+        metrics::uploaded(uploaded.len(), uploaded_bytes, there.len());
 
-        let mut added = reuse;
-        added.extend(uploaded);
+        let mut files = there;
+        files.extend(uploaded);
+        assert_eq!(
+            files.len(),
+            live.len(),
+            "a snapshot's files are all accounted for"
+        );
+        let (added, dropped) = change(&base, &files);
         if savepoint.is_none() {
-            let files = kept
-                .iter()
-                .chain(&added)
-                .map(|file| (file.local_name.clone(), file.clone()));
-            let files: FilesByName = files.collect();
-            assert_eq!(
-                files.len(),
-                sizes.len(),
-                "a snapshot's files are all accounted for"
-            );
-            if let Some(local) = self.local.clone() {
-                let files: Vec<StateFile> = files.values().cloned().collect();
+            if let Some(keeper) = self.local.clone() {
+                let files = files
+                    .iter()
+                    .map(|(key, file)| (local[key].path.clone(), file.clone()));
+                let files: Vec<(PathBuf, StateFile)> = files.collect();
+                let checkpoint = snapshot.checkpoint();
                 snapshot = blocking("keep a snapshot's files", move || {
-                    local.keep(snapshot.checkpoint(), snapshot.dir(), &files);
+                    keeper.keep(checkpoint, &files);
                     Ok(snapshot)
                 })
                 .await?;
@@ -208,9 +199,7 @@ impl SnapshotUploader {
 
     async fn upload_file(
         &self,
-        name: &str,
-        local: &Path,
-        size: u64,
+        file: &SnapshotFile,
         savepoint: Option<&ObjectStorage>,
     ) -> Result<StateFile, Error> {
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
@@ -218,22 +207,25 @@ impl SnapshotUploader {
             Some(directory) => (directory, paths::savepoint_file(&self.writer, sequence)),
             None => (&self.storage, paths::state_file(&self.writer, sequence)),
         };
-        let (crc32c, found) = file_checksum(local.to_owned()).await?;
-        if found != size {
-            let reason = format!("it has {found} bytes instead of {size}");
+        let (crc32c, found) = file_checksum(file.path.clone()).await?;
+        if found != file.size {
+            let reason = format!("it has {found} bytes instead of {}", file.size);
             return Err(Error::Corrupt {
-                path: local.display().to_string(),
+                path: file.path.display().to_string(),
                 reason,
             });
         }
-        storage.put_file(&path, local).await?;
-        let (local_name, key_groups) = (name.to_owned(), self.key_groups);
+        storage.put_file(&path, &file.path).await?;
+        let FileKey {
+            key_groups,
+            local_name,
+        } = file.key.clone();
         Ok(StateFile {
             path,
             local_name,
-            size,
+            size: file.size,
             crc32c,
-            key_groups,
+            tablets: vec![key_groups],
         })
     }
 }

@@ -90,7 +90,8 @@ impl Task {
     ) -> Result<Self, Error> {
         let backend = restore(dir, storage, std::slice::from_ref(state), range).await?;
         let mut task = Self::with(dir, storage, writer, backend);
-        task.uploader.restored_from(checkpoint, state.files.clone());
+        let files = task.backend.restored_files();
+        task.uploader.restored_from(checkpoint, files, true);
         task.completed.insert(checkpoint, state.clone());
         Ok(task)
     }

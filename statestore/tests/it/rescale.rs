@@ -1,110 +1,278 @@
 //! State between subtasks when the parallelism changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flott_node::storage::ObjectStorage;
-use flott_proto::key_group::KeyGroupRange;
-use flott_proto::state_handle::SubtaskState;
-use flott_statestore::{Error, StateBatch, Timer, restore};
+use flott_proto::ids::{CheckpointId, SubtaskId};
+use flott_proto::key_group::{KeyGroup, KeyGroupRange};
+use flott_proto::state_handle::{SubtaskDelta, SubtaskState};
+use flott_statestore::{Error, KeyedBackend, SnapshotUploader, StateBatch, Timer, restore};
+use proptest::prelude::*;
 
 use crate::fixture::{
     Contents, MAX_PARALLELISM, OPTIONS, Task, at, contents, group, restore as restore_one,
 };
 
-#[tokio::test]
-async fn every_key_and_timer_is_there_exactly_once_after_1_to_3_to_2_to_1() {
-    let local = tempfile::tempdir().unwrap();
-    let storage = ObjectStorage::open("memory:///rescale").unwrap();
-    let mut expected: BTreeMap<&str, Contents> = BTreeMap::new();
-    let mut expected_timers = Vec::new();
-    let mut task = Task::start(
-        &local.path().join("first"),
-        &storage,
-        "w",
-        KeyGroupRange::all(MAX_PARALLELISM),
-    );
-    let [a, b] = ["a", "b"].map(|name| task.backend.state("op", name).unwrap());
-    let mut batch = StateBatch::new();
-    for number in 0u32..500 {
-        let (key, value) = (number.to_be_bytes(), number.to_le_bytes().to_vec());
-        batch.put(a, at(&key, b"n"), &value);
-        expected
-            .entry("a")
-            .or_default()
-            .insert((key.to_vec(), b"n".to_vec()), value.clone());
-        if number % 3 == 0 {
-            batch.put(b, at(&key, b""), b"other");
-            expected
-                .entry("b")
-                .or_default()
-                .insert((key.to_vec(), vec![]), b"other".to_vec());
-            let timer = Timer {
-                time_ms: i64::from(number % 7),
-                group: group(&key),
-                key: key.to_vec(),
-                namespace: vec![],
-            };
-            batch.put_timer(b, &timer);
-            expected_timers.push(timer);
-        }
+/// All subtasks of a vertex, and the coordinator's one retained checkpoint.
+struct Vertex {
+    local: tempfile::TempDir,
+    storage: ObjectStorage,
+    attempt: u32,
+    checkpoint: CheckpointId,
+    /// Of the checkpoint, by subtask.
+    states: Vec<SubtaskState>,
+    tasks: Vec<(KeyedBackend, SnapshotUploader)>,
+}
+
+impl Vertex {
+    async fn start(name: &str) -> Self {
+        let mut vertex = Self {
+            local: tempfile::tempdir().unwrap(),
+            storage: ObjectStorage::open(&format!("memory:///{name}")).unwrap(),
+            attempt: 0,
+            checkpoint: CheckpointId::NONE,
+            states: Vec::new(),
+            tasks: Vec::new(),
+        };
+        vertex.restart(1).await;
+        vertex
     }
-    expected_timers.sort();
-    task.backend.write(batch).unwrap();
-    let (_, state) = task.checkpoint(1).await;
-    let mut states: Vec<SubtaskState> = vec![state];
-    for (round, parallelism) in [3, 2, 1].into_iter().enumerate() {
-        let mut next = Vec::new();
-        let mut found: BTreeMap<&str, Contents> = BTreeMap::new();
-        let mut found_timers = Vec::new();
+
+    /// Everything since the checkpoint is lost; the next attempt has another parallelism.
+    async fn restart(&mut self, parallelism: u32) {
+        self.tasks.clear();
+        self.attempt += 1;
         for subtask in 0..parallelism {
+            let name = format!("{}-{subtask}", self.attempt);
             let range = KeyGroupRange::of_subtask(subtask, MAX_PARALLELISM, parallelism);
-            let dir = local.path().join(format!("{round}-{subtask}"));
-            let mut backend = restore_one(&dir, &storage, &states, range).await.unwrap();
-            // Registered in another order than before: names decide, not numbers.
-            let other = backend.state("op", "z").unwrap();
-            assert!(contents(&backend, other).is_empty());
-            for name in ["b", "a"] {
-                let state = backend.state("op", name).unwrap();
-                for (key, value) in contents(&backend, state) {
-                    assert!(
-                        found.entry(name).or_default().insert(key, value).is_none(),
-                        "a key is there twice"
-                    );
-                }
-            }
-            let state = backend.state("op", "b").unwrap();
-            let timers = backend.due_timers(state, i64::MAX, usize::MAX).unwrap();
-            assert_eq!(
-                backend.earliest_timer(state),
-                timers.first().map(|timer| timer.time_ms)
-            );
-            found_timers.extend(timers);
-            let writer = format!("w-{round}-{subtask}");
-            let uploader = flott_statestore::SnapshotUploader::new(storage.clone(), writer, range);
-            let id = flott_proto::ids::CheckpointId(round as u64 + 2);
-            let snapshot = backend.snapshot(id).unwrap();
-            let uploaded = uploader
-                .upload(snapshot, flott_proto::ids::CheckpointId::NONE, None)
+            let dir = self.local.path().join(&name);
+            let same = self.states.len() == parallelism as usize;
+            let states = if same {
+                std::slice::from_ref(&self.states[subtask as usize])
+            } else {
+                &self.states
+            };
+            let backend = restore_one(&dir, &self.storage, states, range)
                 .await
                 .unwrap();
-            let files = uploaded
-                .added
-                .into_iter()
-                .map(|file| (file.path.clone(), file))
-                .collect();
-            next.push(SubtaskState {
-                files,
-                ..SubtaskState::default()
-            });
-            assert!(!dir.join("tablet-0").exists());
+            let uploader = SnapshotUploader::new(self.storage.clone(), name, range);
+            uploader.restored_from(self.checkpoint, backend.restored_files(), same);
+            self.tasks.push((backend, uploader));
         }
-        found_timers.sort();
-        assert_eq!(
-            (&found, &found_timers),
-            (&expected, &expected_timers),
-            "at parallelism {parallelism}"
-        );
-        states = next;
+    }
+
+    /// Completes a checkpoint and deletes what only the one before needed. Returns the bytes that were uploaded.
+    async fn checkpoint(&mut self) -> u64 {
+        let (base, id) = (self.checkpoint, CheckpointId(self.checkpoint.0 + 1));
+        let (mut states, mut bytes) = (Vec::new(), 0);
+        for (subtask, (backend, uploader)) in self.tasks.iter_mut().enumerate() {
+            let snapshot = backend.snapshot(id).unwrap();
+            let uploaded = uploader.upload(snapshot, base, false).await.unwrap();
+            bytes += uploaded.uploaded_bytes;
+            let against = match uploaded.base_used {
+                CheckpointId::NONE => SubtaskState::default(),
+                used => {
+                    assert_eq!(used, base);
+                    self.states[subtask].clone()
+                }
+            };
+            let delta = SubtaskDelta {
+                subtask: SubtaskId {
+                    vertex: "v".parse().unwrap(),
+                    subtask: subtask as u32,
+                },
+                operators: BTreeMap::new(),
+                added: uploaded.added,
+                dropped: uploaded.dropped,
+                uploaded_bytes: uploaded.uploaded_bytes,
+            };
+            states.push(delta.apply_to(&against).unwrap());
+            uploader.completed(id);
+        }
+        let before = std::mem::replace(&mut self.states, states);
+        self.checkpoint = id;
+        let needed = paths(&self.states);
+        for path in paths(&before).difference(&needed) {
+            self.storage.delete(path).await.unwrap();
+        }
+        for path in &needed {
+            assert!(self.storage.exists(path).await.unwrap(), "{path}");
+        }
+        bytes
+    }
+
+    fn owner(&mut self, group: KeyGroup) -> &mut KeyedBackend {
+        let parallelism = self.tasks.len() as u32;
+        let subtask = group.subtask(MAX_PARALLELISM, parallelism);
+        &mut self.tasks[subtask as usize].0
+    }
+
+    /// Sets values and timers of a state, or deletes them.
+    fn write(&mut self, name: &str, key: &[u8], value: Option<&[u8]>, time_ms: i64) {
+        let backend = self.owner(group(key));
+        let state = backend.state("op", name).unwrap();
+        let timer = Timer {
+            time_ms,
+            group: group(key),
+            key: key.to_vec(),
+            namespace: vec![],
+        };
+        let mut batch = StateBatch::new();
+        match value {
+            Some(value) => {
+                batch.put(state, at(key, b"n"), value);
+                batch.put_timer(state, timer);
+            }
+            None => {
+                batch.delete(state, at(key, b"n"));
+                batch.delete_timer(state, timer);
+            }
+        }
+        backend.write(batch).unwrap();
+    }
+
+    /// Values and timers of a state in all subtasks, each of which may have a key only if it owns it. Keys are also read
+    /// one by one, in one batch.
+    fn contents(&mut self, name: &str) -> (Contents, Vec<Timer>) {
+        let (mut all, mut timers) = (Contents::new(), Vec::new());
+        for (backend, _) in &mut self.tasks {
+            let state = backend.state("op", name).unwrap();
+            let scanned = contents(backend, state);
+            let keys: Vec<_> = scanned.keys().rev().map(|(key, n)| at(key, n)).collect();
+            let read = backend.get_many(state, &keys).unwrap();
+            let scanned_values: Vec<_> = scanned.values().rev().cloned().map(Some).collect();
+            assert_eq!(read, scanned_values);
+            let due = backend.due_timers(state, i64::MAX, usize::MAX).unwrap();
+            let earliest = due.first().map(|timer| timer.time_ms);
+            assert_eq!(backend.earliest_timer(state), earliest);
+            timers.extend(due);
+            for (key, value) in scanned {
+                assert!(all.insert(key, value).is_none(), "a key is there twice");
+            }
+        }
+        timers.sort();
+        (all, timers)
+    }
+}
+
+fn paths(states: &[SubtaskState]) -> BTreeSet<String> {
+    let files = states.iter().flat_map(|state| state.files.keys());
+    files.cloned().collect()
+}
+
+#[tokio::test]
+async fn another_parallelism_rewrites_and_uploads_no_state() {
+    let mut vertex = Vertex::start("no-rewriting").await;
+    for number in 0u32..2000 {
+        let name = ["a", "b"][number as usize % 2];
+        let mut random = number;
+        let value: [u8; 200] = std::array::from_fn(|_| {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (random >> 24) as u8
+        });
+        vertex.write(name, &number.to_be_bytes(), Some(&value), 5);
+    }
+    let whole = vertex.checkpoint().await;
+    assert!(whole > 400_000, "{whole} bytes");
+    let expected = (vertex.contents("a"), vertex.contents("b"));
+    for parallelism in [2, 4, 3, 1, 5, 2] {
+        vertex.restart(parallelism).await;
+        assert_eq!((vertex.contents("a"), vertex.contents("b")), expected);
+        let before = paths(&vertex.states);
+        let uploaded = vertex.checkpoint().await;
+        assert!(uploaded < whole / 8, "{uploaded} of {whole} bytes");
+        let after = paths(&vertex.states);
+        assert!(!before.is_disjoint(&after), "files are referred to again");
+        // And as they were after the first checkpoint of the new owners.
+        vertex.restart(parallelism).await;
+        assert_eq!((vertex.contents("a"), vertex.contents("b")), expected);
+    }
+}
+
+#[tokio::test]
+async fn states_that_are_numbered_differently_are_copied_together() {
+    let local = tempfile::tempdir().unwrap();
+    let storage = ObjectStorage::open("memory:///numbers").unwrap();
+    let mut states = Vec::new();
+    for (subtask, names) in [(0, ["a", "b"]), (1, ["b", "a"])] {
+        let range = KeyGroupRange::of_subtask(subtask, MAX_PARALLELISM, 2);
+        let name = format!("w-{subtask}");
+        let mut task = Task::start(&local.path().join(&name), &storage, &name, range);
+        for name in names {
+            let state = task.backend.state("op", name).unwrap();
+            let keys = (0u8..50).map(|key| vec![key]);
+            let own = keys.filter(|key| range.contains(group(key)));
+            task.put(state, own.map(|key| (key, name.as_bytes().to_vec())));
+        }
+        states.push(task.checkpoint(1).await.1);
+    }
+    let all = KeyGroupRange::all(MAX_PARALLELISM);
+    let dir = local.path().join("all");
+    let mut backend = restore_one(&dir, &storage, &states, all).await.unwrap();
+    assert!(backend.restored_files().is_empty());
+    for name in ["a", "b"] {
+        let state = backend.state("op", name).unwrap();
+        let contents = contents(&backend, state);
+        assert_eq!(contents.len(), 50);
+        assert!(contents.values().all(|value| value == name.as_bytes()));
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put(u8, u8),
+    Delete(u8),
+    Checkpoint,
+    Restart(u32),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0u8..40, any::<u8>()).prop_map(|(key, value)| Step::Put(key, value)),
+        4 => (0u8..40).prop_map(Step::Delete),
+        2 => Just(Step::Checkpoint),
+        2 => (1u32..7).prop_map(Step::Restart),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// Above all: what was deleted, whoever owned it then, never comes back.
+    #[test]
+    fn keys_are_what_they_were_at_the_checkpoint_whoever_owns_them(steps in prop::collection::vec(step(), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut vertex = Vertex::start("owners").await;
+            let (mut present, mut saved) = (BTreeMap::new(), BTreeMap::new());
+            for step in steps {
+                match step {
+                    Step::Put(key, value) => {
+                        vertex.write("a", &[key], Some(&[value]), 1);
+                        present.insert(key, value);
+                    }
+                    Step::Delete(key) => {
+                        vertex.write("a", &[key], None, 1);
+                        present.remove(&key);
+                    }
+                    Step::Checkpoint => {
+                        vertex.checkpoint().await;
+                        saved.clone_from(&present);
+                    }
+                    Step::Restart(parallelism) => {
+                        vertex.restart(parallelism).await;
+                        present.clone_from(&saved);
+                    }
+                }
+                let (values, timers) = vertex.contents("a");
+                let expected: Contents = present
+                    .iter()
+                    .map(|(key, value)| ((vec![*key], b"n".to_vec()), vec![*value]))
+                    .collect();
+                assert_eq!(values, expected);
+                assert_eq!(timers.len(), present.len());
+            }
+        });
     }
 }
 

@@ -100,25 +100,24 @@ async fn read_keyed(
     for state in &vertex.subtasks {
         let own = KeyGroupRange::of_subtask(state.subtask, max_parallelism, vertex.parallelism);
         let state = SubtaskState::try_from(state.clone())?;
-        for key_groups in SavedTablet::all_of(&state) {
-            let Some(own) = key_groups.intersection(own).filter(|_| !printer.is_full()) else {
-                continue;
-            };
+        for part in SavedTablet::parts_of(&state, own)? {
+            if printer.is_full() {
+                break;
+            }
             let dir = scratch.join("tablet");
             std::fs::create_dir(&dir).map_err(Error::io("create", &dir))?;
-            let tablet = SavedTablet::open(&dir, source, &state, key_groups, max_parallelism);
-            let tablet = tablet.await?;
+            let tablet = SavedTablet::open(&dir, source, &part, max_parallelism).await?;
             let id = find(&tablet, wanted.operator, timers_of.or(wanted.state))?;
             if timers_of.is_some() {
                 printer.print_all(
                     |timers: &[Timer]| keyed.timers(timers),
-                    |each| tablet.for_each_timer(id, own, each),
+                    |each| tablet.for_each_timer(id, each),
                 )?;
             } else {
                 printer.print_all(
                     |values: &[StoredValue]| keyed.values(values),
                     |each| {
-                        tablet.for_each_value(id, own, |key, namespace, value| {
+                        tablet.for_each_value(id, |key, namespace, value| {
                             let value = value.to_vec();
                             each(StoredValue {
                                 key,

@@ -272,12 +272,9 @@ fn open_state(
             None => uploader,
         }
     });
-    if let (Some(uploader), true, [only]) = (
-        &uploader,
-        state.is_base && state.restore_root.is_empty(),
-        state.restore.as_slice(),
-    ) {
-        uploader.restored_from(state.restored_checkpoint, only.files.clone());
+    if let (Some(uploader), "") = (&uploader, state.restore_root.as_str()) {
+        let files = backend.restored_files();
+        uploader.restored_from(state.restored_checkpoint, files, state.is_base);
     }
     Ok((Some(backend), uploader))
 }

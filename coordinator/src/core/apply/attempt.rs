@@ -1,6 +1,8 @@
 //! Starting an attempt of a job's tasks, and recording that one failed.
 
-use flott_proto::ids::{AttemptNumber, JobId};
+use std::collections::BTreeSet;
+
+use flott_proto::ids::{AttemptNumber, JobId, SubtaskId};
 use flott_proto::wire;
 
 use super::Refused;
@@ -27,11 +29,11 @@ pub(super) fn start(state: &mut ClusterState, start: &wire::StartAttempt) -> Res
         )));
     }
     let assignments = assignments_from_wire(&start.assignments)?;
-    if job
-        .subtasks()
-        .any(|subtask| !assignments.contains_key(&subtask))
-    {
-        return Err(Refused::new("the assignments do not cover every subtask"));
+    let subtasks: BTreeSet<SubtaskId> = job.subtasks().collect();
+    if !subtasks.iter().eq(assignments.keys()) {
+        return Err(Refused::new(
+            "the assignments are not those of the job's subtasks",
+        ));
     }
     if let Some(lacking) = lacking {
         return Err(Refused::new(lacking));
@@ -87,6 +89,8 @@ pub(super) fn record_failure(
     job.failures.detected_at_ms = failure.detected_at_ms;
     job.failures.backoff_ms = failure.restart_backoff_ms;
     job.failures.last_cause.clone_from(&failure.cause);
+    // It begins anew in any case.
+    job.rescale(now)?;
     job.restart_at_ms = failure.restart_at_ms;
     let status = if failure.restart_at_ms == 0 {
         JobStatus::Failing

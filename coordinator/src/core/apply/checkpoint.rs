@@ -7,7 +7,7 @@ use flott_proto::wire;
 use super::{Refused, claim};
 use crate::core::checkpoint::{CheckpointKind, CompletedCheckpoint, PendingRecord};
 use crate::core::history::What;
-use crate::core::job::{Job, SavepointRequest};
+use crate::core::job::{Job, JobStatus, SavepointRequest};
 use crate::core::namespace::{Quota, Usage, is_within};
 use crate::core::state::ClusterState;
 
@@ -87,10 +87,8 @@ pub(super) fn complete(
         deltas.push((CheckpointId(snapshot.base_checkpoint_id), delta.try_into()?));
     }
     let uploaded_bytes = deltas.iter().map(|(_, delta)| delta.uploaded_bytes).sum();
-    let expected = job.subtasks().collect();
     let subtasks = job
-        .checkpoints
-        .resolve(deltas, &expected)
+        .resolve(deltas)
         .map_err(|error| Refused::new(error.to_string()))?;
     let retained_max = job.settings.retained_max;
     let completed = CompletedCheckpoint {
@@ -109,15 +107,21 @@ pub(super) fn complete(
     job.checkpoints.complete(completed, retained_max);
     let stands_alone = job.checkpoints.retained.len() >= retained_max;
     match pending.kind {
-        CheckpointKind::Checkpoint => {}
-        CheckpointKind::Final => job.final_checkpoint = id,
+        CheckpointKind::Checkpoint => {
+            if job.rescale_to.is_some() {
+                job.rescale(now)?;
+                job.restart_at_ms = now;
+                job.become_status(now, JobStatus::Restarting, "to run at another parallelism");
+            }
+        }
+        CheckpointKind::Final => job.ends_with(id),
         CheckpointKind::Savepoint => {
             if job
                 .savepoint_request
                 .as_ref()
                 .is_some_and(|request| request.stop)
             {
-                job.final_checkpoint = id;
+                job.ends_with(id);
             }
             job.answer_savepoint(Ok(complete.external_path.clone()));
         }
@@ -182,6 +186,8 @@ pub(super) fn abort(
     if abort.counts_as_failure {
         let what = What::CheckpointFailed(id);
         job.events.record(now, job.attempt, what, &abort.reason);
+        // Who asked for another parallelism is told, and may ask again.
+        job.rescale_to = None;
     }
     job.checkpoints
         .abort(now, &abort.reason, abort.counts_as_failure);

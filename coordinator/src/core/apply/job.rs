@@ -20,9 +20,11 @@ use crate::core::state::ClusterState;
 pub(super) fn submit(state: &mut ClusterState, submit: &wire::SubmitJob) -> Result<(), Refused> {
     let id: JobId = submit.job_id.parse()?;
     let namespace: Namespace = submit.namespace.parse()?;
-    let (graph, graph_object) =
+    let (mut graph, graph_object) =
         graph_from_wire(submit.graph.clone(), submit.graph_object.as_ref())?;
     if let Some(present) = state.jobs.get(&id) {
+        // It may have been rescaled since.
+        graph.take_parallelism(&present.graph);
         let same = *present.graph == graph && present.graph_object == graph_object;
         return if same && present.namespace == namespace {
             Ok(())
@@ -55,8 +57,9 @@ pub(super) fn submit(state: &mut ClusterState, submit: &wire::SubmitJob) -> Resu
         ));
     }
     let claimed = Some(submit.claimed_directory.clone()).filter(|claimed| !claimed.is_empty());
-    if submit.restore.is_some() {
+    if let Some(metadata) = &submit.restore {
         claim::check(state, claimed.is_some(), &submit.restore_root, &namespace)?;
+        check_kept(state, metadata)?;
     }
     let restore = submit
         .restore
@@ -86,12 +89,41 @@ pub(super) fn submit(state: &mut ClusterState, submit: &wire::SubmitJob) -> Resu
         savepoint_request: None,
         savepoint_results: Vec::new(),
         final_checkpoint: CheckpointId::NONE,
+        rescale_to: None,
         events: History::default(),
         dismissed: false,
     };
     job.become_status(state.log_time_ms, JobStatus::Created, "");
     state.insert_job(job);
     Ok(())
+}
+
+/// Refuses to start from a checkpoint of a job of this cluster that did not complete or is not kept any more: its files may be
+/// deleted at any moment. From here on those of the others are kept for the new job.
+fn check_kept(state: &ClusterState, from: &wire::CheckpointMetadata) -> Result<(), Refused> {
+    let Ok(id) = from.job_id.parse::<JobId>() else {
+        return Ok(());
+    };
+    let store = state.jobs.get(&id).map(|job| &job.checkpoints);
+    let is_kept = match store {
+        Some(store) => {
+            let mut kept = store.retained.iter().chain(&store.savepoints);
+            kept.any(|checkpoint| checkpoint.id.0 == from.checkpoint_id)
+        }
+        // Nothing else is left of a job that was forgotten.
+        None => from.kind() == wire::CheckpointKind::Savepoint,
+    };
+    if is_kept {
+        return Ok(());
+    }
+    let newest = store.and_then(CheckpointStore::latest);
+    let newest = newest.map_or_else(String::new, |newest| {
+        format!("; its newest is {}", newest.external_path)
+    });
+    Err(Refused::new(format!(
+        "checkpoint {} of job {id} did not complete or is not kept any more{newest}",
+        from.checkpoint_id
+    )))
 }
 
 /// A second cancellation is answered like the first; so is that of a job that has ended.

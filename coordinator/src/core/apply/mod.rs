@@ -12,6 +12,7 @@ mod claim;
 mod job;
 mod kv;
 pub(crate) mod namespace;
+mod rescale;
 
 use std::sync::Arc;
 
@@ -108,6 +109,7 @@ impl ClusterState {
             Decision::DiscardCheckpoint(discard) => checkpoint::discard(self, discard),
             Decision::RequestSavepoint(request) => checkpoint::request_savepoint(self, request),
             Decision::ForgetFiles(forget) => checkpoint::forget_files(self, forget),
+            Decision::RescaleJob(rescale) => rescale::rescale(self, rescale),
             Decision::RaiseFeatureLevel(raise) => feature_level::raise(self, raise),
             Decision::KvBatch(batch) => return Ok(Response::Kv(kv::batch(self, batch, told))),
             Decision::KvExpire(_) => {
@@ -169,6 +171,7 @@ fn job_of(decision: &Decision) -> Option<&str> {
         Decision::RequestSavepoint(request) => &request.job_id,
         Decision::ForgetFiles(forget) => &forget.job_id,
         Decision::DismissJob(dismiss) => &dismiss.job_id,
+        Decision::RescaleJob(rescale) => &rescale.job_id,
         _ => return None,
     };
     Some(id)

@@ -40,6 +40,9 @@ fn due(situation: Situation<'_>, job: &Job, placement: &Placement<'_>) -> Option
     if job.savepoint_request.is_some() {
         return Some(CheckpointKind::Savepoint);
     }
+    if job.rescale_to.is_some() {
+        return Some(CheckpointKind::Checkpoint);
+    }
     let settings = &job.settings;
     if settings.checkpoint_interval.is_zero() {
         return None;

@@ -1,5 +1,7 @@
 //! Tasks that must not run any more, and files that nobody needs any more.
 
+use std::collections::BTreeSet;
+
 use flott_proto::paths;
 use flott_proto::wire::{self, command::Decision, job_manager_message::Message};
 
@@ -38,22 +40,28 @@ pub(super) fn wind_down(situation: Situation<'_>, job: &Job, plan: &mut Plan) {
     plan.proposals.push((job.id.clone(), Decision::EndJob(end)));
 }
 
-/// Deletes what was retired. The retirement has been applied, so nobody can need it again: nobody here. What is of a cluster
-/// that this one goes on from is only forgotten, for that one may still be there, or be restored once more.
-pub(super) fn files(situation: Situation<'_>, job: &Job, plan: &mut Plan) {
-    let store = &job.checkpoints;
-    if store.retired.is_empty() && store.retired_directories.is_empty()
-        || situation
-            .observed
-            .is_under_way(|| UnderWay::DeleteFiles(job.id.clone()))
-    {
+/// Deletes what was retired, but for what another job borrows to start from. The retirement has been applied, so nobody can
+/// need it again: nobody here, for no job is submitted to start from what is not kept any more. What is of a cluster that this
+/// one goes on from is only forgotten, for that one may still be there, or be restored once more.
+pub(super) fn files(
+    situation: Situation<'_>,
+    job: &Job,
+    borrowed: &BTreeSet<&str>,
+    plan: &mut Plan,
+) {
+    let what = || UnderWay::DeleteFiles(job.id.clone());
+    if situation.observed.is_under_way(what) {
         return;
     }
-    if store.retired.is_empty() {
+    let retired = job.checkpoints.retired.iter();
+    let mut batch = retired
+        .filter(|path| !borrowed.contains(path.as_str()))
+        .take(DELETE_BATCH_MAX)
+        .peekable();
+    if batch.peek().is_none() {
         return savepoint(situation, job, plan);
     }
     let cluster = &situation.settings.cluster;
-    let batch = job.checkpoints.retired.iter().take(DELETE_BATCH_MAX);
     let (paths, foreign): (Vec<String>, Vec<String>) =
         batch.cloned().partition(|path| paths::is_of(cluster, path));
     if !foreign.is_empty() {

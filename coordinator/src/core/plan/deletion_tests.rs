@@ -140,6 +140,64 @@ fn what_there_is_of_a_savepoint_that_was_given_up_is_deleted_and_a_complete_one_
     }
 }
 
+/// Found by `core/storage_model/`: the job whose checkpoint it was went on, and had the files deleted that the new job was
+/// still to restore.
+#[test]
+fn what_a_job_was_submitted_to_start_from_stays_until_it_has_a_checkpoint_of_its_own() {
+    let mut world = World::new(1);
+    let source = submit(&mut world, "default", &[CHECKPOINTS]);
+    world.run_until("checkpoints", |world| {
+        world.job(&source).checkpoints.completed_count > 1
+    });
+    let checkpoint = world.job(&source).checkpoints.latest().unwrap().clone();
+    let files: Vec<String> = checkpoint.paths().map(str::to_owned).collect();
+    // There is one slot for the source; the second is taken, so that the heir waits.
+    let other = submit(&mut world, "default", &[]);
+    let (heir, response) = world.try_submit_from(&source, &checkpoint);
+    assert_eq!(response, Response::Applied);
+    let cancel = |world: &mut World, job: &JobId| {
+        world.apply(Decision::CancelJob(wire::CancelJob {
+            namespace: "default".into(),
+            job_id: job.to_string(),
+        }));
+        world.run_until("the end", |world| world.job(job).status.is_terminal());
+    };
+    cancel(&mut world, &source);
+    cancel(&mut world, &other);
+    // The fakes check that nothing is restored that was deleted.
+    world.run_until("a checkpoint of the heir", |world| {
+        world.job(&heir).checkpoints.latest().is_some()
+    });
+    world.run_until("the clean-up", |world| {
+        files.iter().all(|file| world.deleted.contains(file))
+    });
+    assert_eq!(world.job(&source).checkpoints.retired.len(), 0);
+}
+
+/// Found by `core/storage_model/`: between reading a checkpoint and submitting from it its files were deleted.
+#[test]
+fn no_job_can_be_submitted_to_start_from_what_is_not_kept_any_more() {
+    let mut world = World::new(1);
+    let source = submit(&mut world, "default", &[CHECKPOINTS]);
+    world.run_until("a checkpoint", |world| {
+        world.job(&source).checkpoints.completed_count > 0
+    });
+    let old = world.job(&source).checkpoints.latest().unwrap().clone();
+    world.run_until("another", |world| {
+        world.job(&source).checkpoints.latest().unwrap().id > old.id
+    });
+    let newest = world.job(&source).checkpoints.latest().unwrap().clone();
+    let (_, response) = world.try_submit_from(&source, &old);
+    let Response::Refused(reason) = response else {
+        panic!("it is retired: {response:?}")
+    };
+    for part in ["not kept any more", &newest.external_path] {
+        assert!(reason.contains(part), "{reason}");
+    }
+    let (_, response) = world.try_submit_from(&source, &newest);
+    assert_eq!(response, Response::Applied);
+}
+
 #[test]
 fn results_are_kept_for_their_time_and_a_failed_job_for_as_long_as_it_retains_checkpoints() {
     let (mut world, [_, failed, cancelled, _], _) = inhabited();

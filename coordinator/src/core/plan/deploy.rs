@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use flott_proto::ids::{SubtaskId, TaskManagerId};
 use flott_proto::job_graph::JobGraph;
+use flott_proto::key_group::KeyGroupRange;
 use flott_proto::paths;
-use flott_proto::state_handle::SubtaskState;
 use flott_proto::wire::{self, command::Decision, job_manager_message::Message};
 
 use super::placement::Placement;
 use super::slots::Slots;
 use super::{Plan, Situation, Work};
-use crate::core::checkpoint::{CheckpointKind, RestorePoint};
+use crate::core::checkpoint::CheckpointKind;
 use crate::core::job::{Assignment, Job, JobStatus, Start};
 use crate::core::namespace::Usage;
 use crate::core::observed::UnderWay;
@@ -50,6 +50,7 @@ pub(super) fn start<'a>(
         .iter()
         .map(|(subtask, place)| (subtask.subtask, place.task_manager.clone()))
         .collect();
+    let before = scheduler::heirs(&before, needed);
     let placed = match scheduler::assign(needed, &free, &before) {
         Ok(placed) => placed,
         Err(missing) => {
@@ -151,6 +152,9 @@ fn deployment(
         deployment.writer = paths::writer(&directory, job.attempt_epoch, job.attempt, subtask);
         deployment
     };
+    // What was read from storage is as it was submitted.
+    let mut graph = graph.clone();
+    graph.take_parallelism(&job.graph);
     let location = |(subtask, place): (&SubtaskId, &Assignment)| wire::TaskLocation {
         vertex: subtask.vertex.to_string(),
         subtask: subtask.subtask,
@@ -161,7 +165,7 @@ fn deployment(
         job_id: job.id.to_string(),
         namespace: job.namespace.to_string(),
         attempt: job.attempt.0,
-        graph: Some(graph.into()),
+        graph: Some((&graph).into()),
         configuration: (*job.configuration).clone(),
         tasks: subtasks.iter().map(task).collect(),
         locations: job.assignments.iter().map(location).collect(),
@@ -169,42 +173,42 @@ fn deployment(
     }
 }
 
-/// What a subtask starts from.
+/// What a subtask starts from: its own state, or at another parallelism that of all subtasks of its vertex. Operators
+/// need all of it to take their part; of the files only those with key groups of its own.
 fn restore(job: &Job, subtask: &SubtaskId) -> wire::TaskDeployment {
-    match job.starts().next() {
-        None => wire::TaskDeployment::default(),
-        Some(Start::Checkpoint(checkpoint)) => {
-            let state = checkpoint.subtasks.get(subtask);
-            let state = state.map(|state| state.to_wire(subtask.subtask));
-            // The files of a savepoint are nobody's base: they are the user's.
-            let savepoint = checkpoint.kind == CheckpointKind::Savepoint;
-            let savepoint = savepoint.then(|| checkpoint.external_path.clone());
-            wire::TaskDeployment {
-                restore: state.into_iter().collect(),
-                restore_checkpoint_id: checkpoint.id.0,
-                restore_is_base: savepoint.is_none(),
-                restore_root: savepoint.unwrap_or_default(),
-                ..Default::default()
-            }
+    let (Some(start), Some(vertex)) = (job.starts().next(), job.graph.vertex(&subtask.vertex))
+    else {
+        return wire::TaskDeployment::default();
+    };
+    let then = start.parallelism(&vertex.uid);
+    let same = then == vertex.parallelism;
+    let range =
+        |index, parallelism| KeyGroupRange::of_subtask(index, vertex.max_parallelism, parallelism);
+    let own = range(subtask.subtask, vertex.parallelism);
+    let concerns =
+        |id: &SubtaskId| id.vertex == subtask.vertex && (!same || id.subtask == subtask.subtask);
+    let states = start.subtasks().iter().filter(|(id, _)| concerns(id));
+    let restore = states.map(|(id, state)| {
+        let mut state = state.to_wire(id.subtask);
+        let known = id.subtask < then && then <= vertex.max_parallelism;
+        if known && range(id.subtask, then).intersection(own).is_none() {
+            state.files.clear();
         }
-        Some(Start::Submitted(point)) => submitted(job, point, subtask),
-    }
-}
-
-/// Its part of what the job was submitted with.
-fn submitted(job: &Job, point: &RestorePoint, subtask: &SubtaskId) -> wire::TaskDeployment {
-    let parallelism = job
-        .graph
-        .vertex(&subtask.vertex)
-        .map_or(0, |vertex| vertex.parallelism);
-    let same = point.parallelism.get(subtask.vertex.as_str()) == Some(&parallelism);
-    let of_vertex = |(id, state): (&SubtaskId, &SubtaskState)| {
-        (id.vertex == subtask.vertex && (!same || id.subtask == subtask.subtask))
-            .then(|| state.to_wire(id.subtask))
+        state
+    });
+    // Files that are not the job's own are nobody's base.
+    let elsewhere = match start {
+        Start::Submitted(point) => Some(point.root.as_str()),
+        Start::Checkpoint(checkpoint) if checkpoint.kind == CheckpointKind::Savepoint => {
+            Some(checkpoint.external_path.as_str())
+        }
+        Start::Checkpoint(_) => None,
     };
     wire::TaskDeployment {
-        restore: point.subtasks.iter().filter_map(of_vertex).collect(),
-        restore_root: point.root.clone(),
+        restore: restore.collect(),
+        restore_checkpoint_id: start.id().0,
+        restore_is_base: same && elsewhere.is_none(),
+        restore_root: elsewhere.unwrap_or_default().to_owned(),
         ..Default::default()
     }
 }

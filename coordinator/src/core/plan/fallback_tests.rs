@@ -3,11 +3,9 @@
 use std::collections::BTreeSet;
 
 use flott_proto::ids::{CheckpointId, JobId};
-use flott_proto::wire::{self, command::Decision};
 
 use crate::core::history::What;
-use crate::core::records::vertices_to_wire;
-use crate::core::testing::{World, graph};
+use crate::core::testing::World;
 use crate::core::{JobStatus, Response};
 
 const SETTINGS: [(&str, &str); 3] = [
@@ -193,21 +191,8 @@ fn the_checkpoint_that_ends_a_job_is_not_gone_back_behind() {
 fn a_job_goes_back_to_what_it_was_submitted_with_and_fails_if_that_is_damaged_too() {
     let (mut world, first) = with_three_checkpoints(&SETTINGS);
     let savepoint = world.job(&first).checkpoints.latest().unwrap().clone();
-    let id = JobId::generate();
-    let submit = wire::SubmitJob {
-        namespace: "default".into(),
-        job_id: id.to_string(),
-        graph: Some((&graph(1)).into()),
-        configuration: (*world.job(&first).configuration).clone(),
-        restore: Some(wire::CheckpointMetadata {
-            version: 1,
-            vertices: vertices_to_wire(&savepoint.subtasks, |_| 1),
-            ..Default::default()
-        }),
-        restore_root: "memory:///elsewhere".into(),
-        ..Default::default()
-    };
-    assert_eq!(world.apply(Decision::SubmitJob(submit)), Response::Applied);
+    let (id, response) = world.try_submit_from(&first, &savepoint);
+    assert_eq!(response, Response::Applied);
     world.run_until("its first checkpoint", |world| {
         world.job(&id).checkpoints.latest().is_some()
     });

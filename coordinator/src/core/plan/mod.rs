@@ -22,7 +22,7 @@ mod placement;
 mod retention;
 mod slots;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use flott_proto::ids::{AttemptNumber, CheckpointId, ClusterId, JobId, TaskManagerId};
@@ -134,6 +134,8 @@ pub fn plan(state: &ClusterState, observed: &Observed, settings: &Settings, now:
     let mut plan = Plan::default();
     let cancelled = namespaces::delete(situation, &mut plan);
     let mut slots = Slots::new(situation);
+    let borrowed = state.jobs.values().flat_map(|job| job.borrowed_files());
+    let borrowed: BTreeSet<&str> = borrowed.collect();
     for job in state.jobs.values() {
         if observed.is_under_way(|| UnderWay::Proposal(job.id.clone()))
             || cancelled.contains(&job.id)
@@ -156,7 +158,7 @@ pub fn plan(state: &ClusterState, observed: &Observed, settings: &Settings, now:
             }
             JobStatus::Finished | JobStatus::Canceled | JobStatus::Failed => {}
         }
-        cleanup::files(situation, job, &mut plan);
+        cleanup::files(situation, job, &borrowed, &mut plan);
     }
     retention::forget(situation, &mut plan);
     cleanup::strays(situation, &mut plan);
@@ -173,5 +175,7 @@ mod deletion_tests;
 mod fallback_tests;
 #[cfg(test)]
 mod graph_tests;
+#[cfg(test)]
+mod rescale_tests;
 #[cfg(test)]
 mod tests;

@@ -28,6 +28,8 @@ pub(super) struct FakeTask {
     writer: String,
     /// What a change may be against: the checkpoint that it was restored from, and those that it has acknowledged.
     bases: BTreeSet<CheckpointId>,
+    /// What it was restored with that is no base: the checkpoint, and its files by path.
+    inherited: (CheckpointId, BTreeMap<String, wire::StateFile>),
 }
 
 impl World {
@@ -80,6 +82,14 @@ impl World {
                         attempt: deploy.attempt,
                     });
                     let id = id.unwrap();
+                    let (mut bases, mut inherited) =
+                        (BTreeSet::from([CheckpointId::NONE]), BTreeMap::new());
+                    if task.restore_is_base {
+                        bases.insert(restored);
+                    } else {
+                        let files = task.restore.into_iter().flat_map(|state| state.files);
+                        inherited.extend(files.map(|file| (file.path.clone(), file)));
+                    }
                     let failure = unusable_state.as_ref().map(|unusable| &unusable.reason);
                     task_manager.tasks.entry(id.clone()).or_insert(FakeTask {
                         state: if failure.is_some() {
@@ -92,7 +102,8 @@ impl World {
                         failure: failure.cloned().unwrap_or_default(),
                         unusable_state,
                         writer: task.writer,
-                        bases: [CheckpointId::NONE, restored].into(),
+                        bases,
+                        inherited: (restored, inherited),
                     });
                     changed.push(id);
                 }
@@ -148,11 +159,14 @@ impl World {
                 continue;
             }
             fake.seen = id;
+            let base_id = CheckpointId(trigger.base_checkpoint_id);
+            let knows_base = fake.bases.contains(&base_id);
             assert!(
-                fake.bases
-                    .contains(&CheckpointId(trigger.base_checkpoint_id)),
+                knows_base || fake.inherited.0 == base_id,
                 "{task} does not know the base of {trigger:?}"
             );
+            let base = base.as_ref().filter(|_| knows_base);
+            let inherited = fake.inherited.1.values().filter(|_| !knows_base);
             fake.bases.insert(id);
             self.next_file += 1;
             let directory = &trigger.savepoint_directory;
@@ -171,25 +185,22 @@ impl World {
                 path,
                 local_name: format!("{}.sst", self.next_file),
                 size: 1,
+                tablets: vec![wire::KeyGroups { first: 0, last: 0 }],
                 ..Default::default()
             };
-            let held = base
-                .as_ref()
-                .map(|base| base.subtasks[&task.subtask].files.len())
-                .unwrap_or(0);
+            let held = base.map_or(0, |base| base.subtasks[&task.subtask].files.len());
             // At most two files a subtask: the third drops the first.
             let dropped = base
-                .as_ref()
                 .filter(|_| held >= 2)
                 .and_then(|base| base.subtasks[&task.subtask].files.keys().next().cloned());
             acks.push(wire::CheckpointAck {
                 task: Some(task.into()),
                 checkpoint_id: trigger.checkpoint_id,
-                base_checkpoint_id: trigger.base_checkpoint_id,
+                base_checkpoint_id: if knows_base { base_id.0 } else { 0 },
                 state: Some(wire::SubtaskDelta {
                     vertex: task.subtask.vertex.to_string(),
                     subtask: task.subtask.subtask,
-                    added: vec![file],
+                    added: inherited.cloned().chain([file]).collect(),
                     dropped: dropped.into_iter().collect(),
                     uploaded_bytes: 1,
                     ..Default::default()

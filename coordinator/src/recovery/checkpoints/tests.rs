@@ -85,7 +85,7 @@ impl Old {
                 local_name: "1.sst".to_owned(),
                 size: 3,
                 crc32c: 0,
-                key_groups: flott_proto::key_group::KeyGroupRange::of_subtask(0, 1, 1),
+                tablets: vec![flott_proto::key_group::KeyGroupRange::all(1)],
             };
             let files = BTreeMap::from([(file.path.clone(), file)]);
             let operators = BTreeMap::new();
