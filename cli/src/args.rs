@@ -6,12 +6,13 @@ mod cluster;
 pub(crate) mod kv;
 pub(crate) mod namespace;
 mod security;
+pub(crate) mod state;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use flott_node::config::ConfigValue;
+use flott_node::config::{ClaimMode, ConfigValue};
 
 pub(crate) use bench::{BenchCommand, MetadataArgs};
 pub(crate) use cluster::{
@@ -64,7 +65,8 @@ pub(crate) enum Command {
 Examples:
   flott run -f job.sql
   flott run -f job.sql -d -o json                  prints {\"id\": …}
-  flott run -f job.sql -s /savepoints/savepoint-0193ab41c0de7f0a8b2d3c4e5f607182-7-12
+  flott run -f job.sql -s /savepoints/nightly        a savepoint, wherever it was moved to
+  flott run -f job.sql -s /savepoints/nightly --dry-run
   flott run -f job.sql -D execution.checkpointing.interval='1 s'")]
     Run(RunArgs),
     /// Print the JobGraph of a SQL job without running it
@@ -75,6 +77,9 @@ Examples:
     Info(JobArgs),
     /// List a job's checkpoints and savepoints, newest first; check their files; collect orphans
     Checkpoints(checkpoints::CheckpointsArgs),
+    /// Look into a savepoint or retained checkpoint; needs no cluster
+    #[command(subcommand)]
+    State(state::StateCommand),
     /// Run a job at another parallelism: from its next checkpoint, which is taken at once
     ///
     /// The state is divided among the new tasks as it is; nothing is rewritten or uploaded again. Vertices with a
@@ -263,6 +268,9 @@ pub(crate) struct RunArgs {
     /// Start from this savepoint or retained checkpoint
     #[arg(short = 's', long, value_name = "PATH")]
     pub(crate) from_savepoint: Option<String>,
+    /// What becomes of that savepoint: NO_CLAIM leaves it to you, CLAIM lets the job delete it when it needs it no more
+    #[arg(long, value_name = "MODE", value_parser = claim_mode)]
+    pub(crate) claim_mode: Option<ClaimMode>,
     /// Start even if the savepoint holds state of operators that the job no longer has
     #[arg(short = 'n', long)]
     pub(crate) allow_non_restored_state: bool,
@@ -272,8 +280,18 @@ pub(crate) struct RunArgs {
     /// Print the JobGraph instead of submitting it
     #[arg(long, conflicts_with = "detached")]
     pub(crate) explain: bool,
+    /// Print the JobGraph and what the cluster would make of it, without submitting it
+    ///
+    /// With -s: which state would be restored, and everything for which the job would be refused. The exit code is 1 if it
+    /// would be.
+    #[arg(long, conflicts_with_all = ["detached", "explain"])]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) namespace: NamespaceArgs,
+}
+
+fn claim_mode(text: &str) -> Result<ClaimMode, String> {
+    ClaimMode::parse(text).ok_or_else(|| format!("expected {}", ClaimMode::EXPECTED))
 }
 
 #[derive(Debug, Args)]

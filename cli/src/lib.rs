@@ -78,6 +78,7 @@ async fn dispatch(command: &Command) -> Result<(), Error> {
         Command::List(arguments) => commands::jobs::list(arguments).await,
         Command::Info(arguments) => commands::jobs::info(arguments).await,
         Command::Checkpoints(arguments) => commands::checkpoints::run(arguments).await,
+        Command::State(command) => commands::state::run(command).await,
         Command::Rescale(arguments) => commands::jobs::rescale(arguments).await,
         Command::Savepoint(arguments) => commands::jobs::savepoint(arguments).await,
         Command::Stop(arguments) => commands::jobs::stop(arguments).await,

@@ -19,6 +19,13 @@ pub(crate) fn is_read(text: &str) -> bool {
     written.is_ok()
 }
 
+/// A part of the result that ends with a line break; whether anybody reads it.
+pub(crate) fn is_read_whole(lines: &[u8]) -> bool {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(lines).and_then(|()| stdout.flush());
+    written.is_ok()
+}
+
 /// The result as it is. For a person it ends with a line break, for a program with its last byte.
 pub(crate) fn bytes(bytes: &[u8]) {
     let mut stdout = std::io::stdout().lock();

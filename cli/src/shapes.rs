@@ -6,6 +6,7 @@
 mod checkpoints;
 mod cluster;
 mod recovery;
+mod state;
 
 pub(crate) mod namespace;
 
@@ -19,6 +20,7 @@ pub(crate) use cluster::{
     Added, ClusterStatus, Member, MemberList, MembershipChange, Transferred, Upgraded,
 };
 pub(crate) use recovery::{Backup, FoundedGroup, SurvivorList};
+pub(crate) use state::SavedState;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct JobList {
@@ -165,16 +167,9 @@ impl From<Vec<wire::CheckpointInfo>> for CheckpointList {
 
 impl From<wire::CheckpointInfo> for Checkpoint {
     fn from(checkpoint: wire::CheckpointInfo) -> Self {
-        let kind = match checkpoint.kind() {
-            CheckpointKind::Savepoint => "SAVEPOINT",
-            // The last checkpoint of a job is one like any other to its readers.
-            CheckpointKind::Checkpoint | CheckpointKind::Final | CheckpointKind::Unspecified => {
-                "CHECKPOINT"
-            }
-        };
         Self {
             id: checkpoint.id,
-            kind,
+            kind: kind_name(checkpoint.kind()),
             status: checkpoint.status,
             triggered_at: time(checkpoint.triggered_at_ms),
             duration_ms: checkpoint.duration_ms,
@@ -182,6 +177,16 @@ impl From<wire::CheckpointInfo> for Checkpoint {
             uploaded_bytes: checkpoint.uploaded_bytes,
             path: (!checkpoint.path.is_empty()).then_some(checkpoint.path),
             failure: (!checkpoint.failure.is_empty()).then_some(checkpoint.failure),
+        }
+    }
+}
+
+/// The last checkpoint of a job is one like any other to its readers.
+pub(crate) fn kind_name(kind: CheckpointKind) -> &'static str {
+    match kind {
+        CheckpointKind::Savepoint => "SAVEPOINT",
+        CheckpointKind::Checkpoint | CheckpointKind::Final | CheckpointKind::Unspecified => {
+            "CHECKPOINT"
         }
     }
 }
@@ -199,6 +204,16 @@ pub(crate) struct JobFate {
     pub(crate) state: String,
     /// Why it failed.
     pub(crate) cause: Option<String>,
+}
+
+/// What `run --dry-run` prints.
+#[derive(Debug, Serialize)]
+pub(crate) struct DryRun {
+    pub(crate) accepted: bool,
+    /// Why it would be refused.
+    pub(crate) refusals: Vec<String>,
+    /// What would become of the state.
+    pub(crate) notes: Vec<String>,
 }
 
 /// What `savepoint` and `stop` print.

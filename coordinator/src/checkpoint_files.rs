@@ -1,16 +1,17 @@
 //! The coordinator's dealings with object storage: `_metadata` objects, large job graphs, and deleting what was retired.
-//! [`check`]: whether files are as they were written.
+//! [`check`]: whether files are as they were written. [`savepoint`]: savepoints, which have a directory of their own.
 //!
 //! `_metadata` is self-contained, for disaster recovery and for starting a job elsewhere; a leader never reads it to
 //! recover a job, since the replicated state holds the same. Format: 8 bytes magic, CRC32C of the rest as u32 LE, then
 //! a protobuf `CheckpointMetadata`.
 
 pub(crate) mod check;
+pub(crate) mod savepoint;
 
 use bytes::Bytes;
 use flott_node::Failpoint;
 use flott_node::storage::ObjectStorage;
-use flott_proto::ids::{CheckpointId, ClusterId, LeaderEpoch, Namespace};
+use flott_proto::ids::{ClusterId, Namespace};
 use flott_proto::job_graph::JobGraph;
 use flott_proto::{paths, wire};
 use prost::Message;
@@ -25,7 +26,7 @@ const HEADER_LEN: usize = 12;
 
 /// Why an object-storage step did not work.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum FilesError {
+pub enum FilesError {
     #[error(transparent)]
     Storage(#[from] flott_node::storage::Error),
     #[error("the acknowledgements do not make a checkpoint: {0}")]
@@ -48,12 +49,16 @@ pub(crate) struct Written {
 /// Writes the metadata of a pending checkpoint whose acks are all there.
 pub(crate) async fn write_metadata(
     cluster: &ClusterId,
-    epoch: LeaderEpoch,
     job: &Job,
     record: &PendingRecord,
     collected: &PendingCheckpoint,
 ) -> Result<Written, FilesError> {
-    let storage = ObjectStorage::open(&job.settings.checkpoint_dir)?;
+    let is_savepoint = record.kind == CheckpointKind::Savepoint;
+    let storage = ObjectStorage::open(if is_savepoint {
+        &record.savepoint_directory
+    } else {
+        &job.settings.checkpoint_dir
+    })?;
     let subtasks = job.resolve(collected.acks().values().cloned())?;
     let parallelism = |uid: &str| {
         job.graph
@@ -81,64 +86,69 @@ pub(crate) async fn write_metadata(
         kind: wire::CheckpointKind::from(record.kind).into(),
         triggered_at_ms: record.triggered_at_ms,
         vertices,
-        root: storage.root().to_owned(),
+        // A savepoint may be moved.
+        root: if is_savepoint {
+            String::new()
+        } else {
+            storage.root().to_owned()
+        },
     };
-    let (storage, directory) = place(
-        storage,
-        cluster,
-        epoch,
-        job,
-        record.kind,
-        record.id,
-        &record.target_directory,
-    )?;
+    if is_savepoint {
+        Failpoint::MetadataBegins.pass();
+        storage.put(paths::METADATA, encode(&metadata)).await?;
+        Failpoint::MetadataEnds.pass();
+        return Ok(Written {
+            external_path: storage.root().to_owned(),
+            object: String::new(),
+        });
+    }
+    let directory = paths::job(cluster, &job.namespace, &job.id);
+    let directory = paths::checkpoint(&directory, record.id);
     let object = format!("{directory}/{}", paths::METADATA);
     Failpoint::MetadataBegins.pass();
     storage.put(&object, encode(&metadata)).await?;
     Failpoint::MetadataEnds.pass();
-    let external_path = storage.url(&directory);
     Ok(Written {
-        external_path,
-        object: if record.kind == CheckpointKind::Savepoint {
-            String::new()
-        } else {
-            object
-        },
+        external_path: storage.url(&directory),
+        object,
     })
 }
 
-/// The storage and the directory in it where a checkpoint's metadata belongs.
-fn place(
-    root: ObjectStorage,
-    cluster: &ClusterId,
-    epoch: LeaderEpoch,
-    job: &Job,
-    kind: CheckpointKind,
-    id: CheckpointId,
-    target: &str,
-) -> Result<(ObjectStorage, String), FilesError> {
-    if kind == CheckpointKind::Savepoint {
-        return Ok((
-            ObjectStorage::open(target)?,
-            paths::savepoint(&job.id, id, epoch),
-        ));
+/// What the directory of a savepoint or retained checkpoint says of it.
+#[derive(Debug)]
+pub struct Found {
+    /// In its normal form.
+    pub directory: String,
+    /// Its root is complete: of a savepoint, where that lies now.
+    pub metadata: wire::CheckpointMetadata,
+}
+
+impl Found {
+    /// Whether all of it is in its directory, as is so for savepoints.
+    pub fn is_self_contained(&self) -> bool {
+        self.metadata.root == self.directory
     }
-    let directory = paths::job(cluster, &job.namespace, &job.id);
-    Ok((root, paths::checkpoint(&directory, id)))
 }
 
 /// Reads the metadata of a savepoint or retained checkpoint: its directory, or the object itself.
-pub(crate) async fn read_metadata(path: &str) -> Result<wire::CheckpointMetadata, FilesError> {
+pub async fn read_metadata(path: &str) -> Result<Found, FilesError> {
     let directory = path.trim_end_matches('/');
     let directory = directory
         .strip_suffix(paths::METADATA)
         .map_or(directory, |dir| dir.trim_end_matches('/'));
-    let bytes = ObjectStorage::open_existing(directory)?
-        .get(paths::METADATA)
-        .await?;
-    decode(&bytes).map_err(|what| FilesError::Malformed {
+    let storage = ObjectStorage::open_existing(directory)?;
+    let bytes = storage.get(paths::METADATA).await?;
+    let mut metadata = decode(&bytes).map_err(|what| FilesError::Malformed {
         path: path.to_owned(),
         what,
+    })?;
+    let directory = storage.root().to_owned();
+    if metadata.root.is_empty() {
+        metadata.root.clone_from(&directory);
+    }
+    Ok(Found {
+        directory,
+        metadata,
     })
 }
 
@@ -214,7 +224,8 @@ pub(crate) async fn read_graph(job: &Job) -> Result<JobGraph, FilesError> {
 }
 
 /// Deletes what is left in the directory of a job that has ended: files that its checkpoints do not name because none
-/// of those that would have ever completed. What a savepoint names stays. Returns how many objects it deleted.
+/// of those that would have ever completed. What a savepoint names stays, for those of earlier builds have their files
+/// here. Returns how many objects it deleted.
 pub(crate) async fn sweep(cluster: &ClusterId, job: &Job) -> Result<usize, FilesError> {
     let storage = ObjectStorage::open(&job.settings.checkpoint_dir)?;
     let directory = paths::job(cluster, &job.namespace, &job.id);

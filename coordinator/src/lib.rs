@@ -22,5 +22,6 @@ pub mod recovery;
 mod server;
 mod task_managers;
 
+pub use checkpoint_files::{FilesError, Found, read_metadata};
 pub use error::Error;
 pub use server::run;

@@ -1,6 +1,6 @@
 //! Every object-store name, and the only place that forms one.
 //!
-//! All paths are relative to the checkpoint root (`execution.checkpointing.dir`):
+//! Paths of checkpoints are relative to the checkpoint root (`execution.checkpointing.dir`):
 //!
 //! ```text
 //! <cluster>/<namespace>/<job>/shared/<writer>/<seq>      state files, named once and never again
@@ -8,7 +8,12 @@
 //! <cluster>/<namespace>/graphs/<sha256>                  a job graph that is too large for the log, by its content
 //! ```
 //!
-//! A savepoint is a directory of its own: `<target>/savepoint-<job>-<id>-<epoch>/_metadata` and its files.
+//! A savepoint is a directory of its own, in which all paths are relative to it, so that it can be moved:
+//!
+//! ```text
+//! <target>/savepoint-<job>-<id>-<epoch>/_metadata
+//! <target>/savepoint-<job>-<id>-<epoch>/<writer>/<seq>
+//! ```
 
 use crate::ids::{
     AttemptNumber, CheckpointId, ClusterId, JobId, LeaderEpoch, Namespace, SubtaskId,
@@ -82,11 +87,35 @@ pub fn checkpoint(job_directory: &str, checkpoint: CheckpointId) -> String {
     format!("{job_directory}/chk-{checkpoint}")
 }
 
-/// The directory of a savepoint, relative to the savepoint root, which jobs may share. The job's id is there as a whole: it
-/// begins with the time, so that those of one afternoon begin alike. The epoch makes it unique where a job id was used
+/// The directory of a savepoint in the directory that the user named. The epoch makes it unique where a job id was used
 /// again by a restored cluster.
-pub fn savepoint(job: &JobId, checkpoint: CheckpointId, epoch: LeaderEpoch) -> String {
-    format!("savepoint-{job}-{checkpoint}-{epoch}")
+pub fn savepoint(
+    target: &str,
+    job: &JobId,
+    checkpoint: CheckpointId,
+    epoch: LeaderEpoch,
+) -> String {
+    let separator = if target.ends_with('/') { "" } else { "/" };
+    format!("{target}{separator}savepoint-{job}-{checkpoint}-{epoch}")
+}
+
+/// The `sequence`-th file of a writer, in the directory of a savepoint.
+pub fn savepoint_file(writer: &str, sequence: u64) -> String {
+    let name = writer.rsplit('/').next().unwrap_or(writer);
+    state_file(name, sequence)
+}
+
+/// Whether an object in the directory of a savepoint is a part of it, and nothing that somebody else put there.
+pub fn is_of_savepoint(path: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_state_file = |(writer, sequence): (&str, &str)| {
+        let mut parts = writer.splitn(3, '-');
+        parts.next().is_some_and(is_number)
+            && parts.next().is_some_and(is_number)
+            && parts.next().is_some()
+            && is_number(sequence)
+    };
+    path == METADATA || path.split_once('/').is_some_and(is_state_file)
 }
 
 #[cfg(test)]
@@ -134,10 +163,26 @@ mod tests {
         assert!(is_of(&"c1".parse().unwrap(), &metadata));
         assert!(!is_of(&"c".parse().unwrap(), &metadata));
         assert!(!is_of(&"c1".parse().unwrap(), "c1"));
-        assert_eq!(
-            savepoint(&job_id, CheckpointId(4), LeaderEpoch(7)),
-            "savepoint-0123456789abcdef0123456789abcdef-4-7"
-        );
+        let name = format!("savepoint-{job_id}-4-7");
+        for (target, expected) in [
+            ("s3://b/p", format!("s3://b/p/{name}")),
+            ("/", format!("/{name}")),
+        ] {
+            let directory = savepoint(target, &job_id, CheckpointId(4), LeaderEpoch(7));
+            assert_eq!(directory, expected);
+        }
+        let file = savepoint_file(&writer, 12);
+        assert_eq!(file, "7-2-window-3/00000012");
+        assert!(is_of_savepoint(&file) && is_of_savepoint(METADATA));
+        for other in [
+            "notes",
+            "7-2/00000012",
+            "7-2-window-3/notes",
+            "a-2-w-3/1",
+            "x/_metadata",
+        ] {
+            assert!(!is_of_savepoint(other), "{other}");
+        }
         assert_eq!(
             graph(&"c1".parse().unwrap(), &Namespace::default(), &[0xa5; 32]),
             format!("c1/default/graphs/{}", "a5".repeat(32))

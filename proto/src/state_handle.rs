@@ -11,7 +11,7 @@ use crate::key_group::KeyGroupRange;
 /// One immutable file of keyed state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateFile {
-    /// Relative to the checkpoint root; never reused.
+    /// Relative to the checkpoint root, or to the directory of the savepoint that it belongs to; never reused.
     pub path: String,
     /// The name the state backend gives it locally.
     pub local_name: String,

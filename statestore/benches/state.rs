@@ -187,7 +187,7 @@ impl Task {
         let snapshot = self.backend.snapshot(id).unwrap();
         let (pause, uploader, base) = (begun.elapsed(), Arc::clone(&self.uploader), self.last);
         let upload = runtime.spawn(async move {
-            let uploaded = uploader.upload(snapshot, base, false).await.unwrap();
+            let uploaded = uploader.upload(snapshot, base, None).await.unwrap();
             (uploaded, begun.elapsed() - pause)
         });
         Pending { id, pause, upload }

@@ -25,7 +25,7 @@ pub mod snapshot;
 pub use error::Error;
 pub use keyed::{BackendOptions, KeyedBackend, Scan, StateBatch, StateId, StateKey, Timer};
 pub use local::{LocalFiles, SubtaskFiles};
-pub use restore::{Source, restore};
+pub use restore::{SavedTablet, Source, restore};
 pub use snapshot::{LocalSnapshot, SnapshotUploader, Uploaded};
 
 /// Does what waits for the disk where that delays nobody.

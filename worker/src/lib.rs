@@ -4,6 +4,7 @@
 //! - [`task`]: a subtask on its own thread. [`barrier`]: when a task with several inputs takes its snapshot.
 //! - [`network`]: batches between tasks, by reference in one process, over TCP between two.
 //! - [`operators`], [`connectors`], [`time`], [`keys`], [`expressions`]: what a task computes.
+//! - [`saved_state`]: the state in a savepoint, for people.
 //! - [`config`], [`error`], [`metrics`].
 
 pub mod barrier;
@@ -16,6 +17,7 @@ pub mod keys;
 pub mod metrics;
 pub mod network;
 pub mod operators;
+pub mod saved_state;
 pub mod task;
 pub mod task_manager;
 pub mod time;

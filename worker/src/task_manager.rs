@@ -415,6 +415,9 @@ impl TaskManager {
                         base: CheckpointId(trigger.base_checkpoint_id),
                         kind: CheckpointKind::try_from(trigger.kind)
                             .unwrap_or(CheckpointKind::Checkpoint),
+                        savepoint_directory: Some(trigger.savepoint_directory)
+                            .filter(|directory| !directory.is_empty())
+                            .map(Into::into),
                     };
                     this.post(
                         &job,
@@ -461,7 +464,7 @@ impl TaskManager {
     fn post(&self, job: &JobId, attempt: AttemptNumber, event: Control) {
         for (task, handle) in &self.running {
             if task.job == *job && task.attempt == attempt {
-                handle.mailbox.post(event);
+                handle.mailbox.post(event.clone());
             }
         }
     }

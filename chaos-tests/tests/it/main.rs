@@ -1,9 +1,10 @@
 //! Real processes, driven as an outside user would: `flott local`, the command line and its JSON.
 //!
 //! - [`life`]: a job from submission to its committed result. [`kills`]: whoever dies, the result is exact, and the
-//!   leader's death restarts nothing. [`failpoints`]: the same at every step of a checkpoint. [`key_value`]: keys outlive the
-//!   leader too. [`damage`]: checkpoints that cannot be restored, and files that nobody needs. [`bad_input`]: what a user or
-//!   a machine gets wrong is said and survived. [`object_storage`]: what S3 does is survived, too. [`namespaces`]: tenants.
+//!   leader's death restarts nothing. [`failpoints`]: the same at every step of a checkpoint. [`rescale`]: and while the
+//!   parallelism changes. [`key_value`]: keys outlive the leader too. [`damage`]: checkpoints that cannot be restored, and
+//!   files that nobody needs. [`savepoints`]: going on elsewhere. [`bad_input`]: what a user or a machine gets wrong is said
+//!   and survived. [`object_storage`]: what S3 does is survived, too. [`namespaces`]: tenants.
 //!   [`operations`]: JobManagers are restarted, replaced and asked to hand over while a job runs. [`recovery`]: they are
 //!   lost, and the job goes on from a backup or from what survives.
 //!   [`security`]: the same over TLS, and who is not let in.
@@ -24,6 +25,7 @@ mod object_storage;
 mod operations;
 mod recovery;
 mod rescale;
+mod savepoints;
 mod security;
 
 use tokio::sync::{Mutex, MutexGuard};

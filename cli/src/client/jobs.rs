@@ -18,13 +18,27 @@ const SAVEPOINT_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 impl Client {
     /// Submits a job under the id in the request. Repeating it is harmless.
     pub async fn submit(&self, request: wire::SubmitJobRequest) -> Result<String, ClientError> {
+        assert!(!request.dry_run, "nothing would be submitted");
+        Ok(self.submit_or_look(request).await?.job_id)
+    }
+
+    /// What the submission would lead to. Nothing is submitted.
+    pub async fn dry_run(
+        &self,
+        request: wire::SubmitJobRequest,
+    ) -> Result<wire::SubmitJobResponse, ClientError> {
+        assert!(request.dry_run, "the job would be submitted");
+        self.submit_or_look(request).await
+    }
+
+    async fn submit_or_look(
+        &self,
+        request: wire::SubmitJobRequest,
+    ) -> Result<wire::SubmitJobResponse, ClientError> {
         let submitted = |mut jm: JobManagerClient<Channel>, request| async move {
             jm.submit_job(request).await
         };
-        Ok(self
-            .call(ATTEMPT_TIMEOUT * 2, request, submitted)
-            .await?
-            .job_id)
+        self.call(ATTEMPT_TIMEOUT * 2, request, submitted).await
     }
 
     /// The jobs of a namespace.

@@ -2,7 +2,7 @@
 //!
 //! - [`cluster`]: all about the group of JobManagers. [`run`]: run, explain; [`sql`] gets a JobGraph from a script, [`progress`] follows a job.
 //! - [`jobs`]: list, info, savepoint, stop, cancel, forget; [`resolve`] finds the job that is meant. [`checkpoints`]: list,
-//!   verify, gc.
+//!   verify, gc. [`state`]: what is in a savepoint.
 //! - [`namespace`]: create, list, describe, update, delete.
 //! - [`kv`]: the key-value space. [`bench`]: measuring. [`certs`]: certificates. [`reference`](mod@reference): config.
 
@@ -18,6 +18,7 @@ pub(crate) mod reference;
 mod resolve;
 pub(crate) mod run;
 mod sql;
+pub(crate) mod state;
 
 use flott_node::config::Configuration;
 use flott_node::tls::{Files, Role};

@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
-use flott_node::config::Configuration;
+use flott_node::config::{Configuration, options};
 use flott_node::{Clock, SystemClock};
 use flott_proto::ids::JobId;
-use flott_proto::wire::SubmitJobRequest;
+use flott_proto::job_graph::JobGraph;
+use flott_proto::wire::{SubmitJobRequest, SubmitJobResponse};
 
 use super::progress::Progress;
 use super::sql::{Script, absolute_location, compile};
@@ -16,7 +17,7 @@ use super::{connect_namespace, overrides};
 use crate::args::{ExplainArgs, OutputFormat, RunArgs};
 use crate::client::Client;
 use crate::role::StopSignals;
-use crate::shapes::{JobFate, JobRef};
+use crate::shapes::{DryRun, JobFate, JobRef};
 use crate::{Error, output};
 
 /// Between two looks at a job that is followed.
@@ -34,7 +35,7 @@ pub(crate) async fn run(arguments: &RunArgs) -> Result<(), Error> {
         arguments.name.as_deref(),
         &settings,
     )?;
-    let (graph, configuration) = match script {
+    let (graph, mut configuration) = match script {
         Script::Job {
             graph,
             configuration,
@@ -49,6 +50,9 @@ pub(crate) async fn run(arguments: &RunArgs) -> Result<(), Error> {
         .as_deref()
         .map(|path| absolute_location(path, None))
         .transpose()?;
+    if let Some(mode) = arguments.claim_mode {
+        configuration.insert(options::CLAIM_MODE.key().to_owned(), mode.to_string());
+    }
     let request = SubmitJobRequest {
         namespace: arguments.namespace.namespace.clone(),
         job_id: JobId::generate().to_string(),
@@ -56,7 +60,12 @@ pub(crate) async fn run(arguments: &RunArgs) -> Result<(), Error> {
         configuration,
         restore_path: restore_path.unwrap_or_default(),
         allow_non_restored_state: arguments.allow_non_restored_state,
+        dry_run: arguments.dry_run,
     };
+    if arguments.dry_run {
+        let outlook = client.dry_run(request).await?;
+        return tell(&graph, outlook, arguments.namespace.cluster.output);
+    }
     let id = client.submit(request).await?;
     let format = arguments.namespace.cluster.output;
     if arguments.detached {
@@ -68,6 +77,36 @@ pub(crate) async fn run(arguments: &RunArgs) -> Result<(), Error> {
     }
     output::note(&format!("Job has been submitted with JobID {id}"));
     follow(&client, &arguments.namespace.namespace, &id, format).await
+}
+
+/// Says what a submission would lead to.
+fn tell(graph: &JobGraph, outlook: SubmitJobResponse, format: OutputFormat) -> Result<(), Error> {
+    let SubmitJobResponse {
+        refusals, notes, ..
+    } = outlook;
+    let is_accepted = refusals.is_empty();
+    match format {
+        OutputFormat::Json => output::json(&DryRun {
+            accepted: is_accepted,
+            refusals,
+            notes,
+        }),
+        OutputFormat::Table => {
+            output::line(flott_sql::explain(graph).trim_end());
+            output::line("");
+            notes.iter().for_each(|note| output::line(note));
+            let refused = |refusal: &String| output::line(&format!("refused: {refusal}"));
+            refusals.iter().for_each(refused);
+            if is_accepted {
+                output::line("The job would be accepted.");
+            }
+        }
+    }
+    if is_accepted {
+        Ok(())
+    } else {
+        Err(Error::Refused("the job would be refused".to_owned()))
+    }
 }
 
 pub(crate) fn explain(arguments: &ExplainArgs) -> Result<(), Error> {

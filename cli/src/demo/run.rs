@@ -132,8 +132,7 @@ async fn submit(setup: &Setup, addresses: &[String], output: &Path) -> anyhow::R
         job_id: job_id.to_string(),
         graph: Some((&graph).into()),
         configuration: configuration.into_iter().collect(),
-        restore_path: String::new(),
-        allow_non_restored_state: false,
+        ..Default::default()
     };
     let client = Client::new(
         addresses.to_vec(),

@@ -43,7 +43,7 @@ impl fmt::Display for Fault {
 /// An object that is not as it was written.
 #[derive(Debug)]
 pub(crate) struct Damaged {
-    /// Relative to the checkpoint root; of a savepoint's metadata, all of it.
+    /// Relative to the checkpoint root; of a part of a savepoint, all of it.
     pub(crate) path: String,
     pub(crate) fault: Fault,
     /// Who needs it, in ascending order.
@@ -88,11 +88,44 @@ pub(crate) async fn all(job: &Job, contents: bool) -> Result<Verified, FilesErro
     if verified.checkpoints == 0 {
         return Ok(verified);
     }
-    let storage = ObjectStorage::open_existing(&job.settings.checkpoint_dir)?;
-    let needed = needed(store);
-    verified.files = needed.len();
-    verified.bytes = needed.values().map(|(file, _)| file.size).sum();
-    let sizes = sizes(&storage, &needed).await?;
+    for (root, needed) in needed(job) {
+        verified.files += needed.len();
+        verified.bytes += needed.values().map(|(file, _)| file.size).sum::<u64>();
+        let mut damaged = files(root, &needed, contents).await?;
+        if root != job.settings.checkpoint_dir {
+            for damaged in &mut damaged {
+                damaged.path = format!("{root}/{}", damaged.path);
+            }
+        }
+        verified.damaged.extend(damaged);
+    }
+    for checkpoint in kept(store) {
+        let damaged = metadata(&job.settings.checkpoint_dir, checkpoint).await?;
+        verified.damaged.extend(damaged);
+    }
+    Ok(verified)
+}
+
+/// State files of one root by path, and who needs them.
+type Needed<'a> = BTreeMap<&'a str, (&'a StateFile, Vec<CheckpointId>)>;
+
+/// What is wrong with these files below `root`.
+async fn files(
+    root: &str,
+    needed: &Needed<'_>,
+    contents: bool,
+) -> Result<Vec<Damaged>, FilesError> {
+    let missing = |(file, by): &(&StateFile, Vec<CheckpointId>)| Damaged {
+        path: file.path.clone(),
+        fault: Fault::Missing,
+        checkpoints: by.clone(),
+    };
+    let storage = match ObjectStorage::open_existing(root) {
+        Ok(storage) => storage,
+        Err(storage::Error::NotFound { .. }) => return Ok(needed.values().map(missing).collect()),
+        Err(error) => return Err(error.into()),
+    };
+    let sizes = sizes(&storage, needed).await?;
     let checks = needed.values().map(|(file, by)| {
         let (storage, size) = (&storage, sizes.get(&file.path).copied());
         async move {
@@ -114,17 +147,11 @@ pub(crate) async fn all(job: &Job, contents: bool) -> Result<Verified, FilesErro
     });
     // Collected first: the compiler cannot see that a stream of them is Send.
     let checks: Vec<_> = checks.collect();
-    verified.damaged = stream::iter(checks)
+    stream::iter(checks)
         .buffered(READS_IN_FLIGHT_MAX)
         .try_filter_map(|damaged| async { Ok(damaged) })
         .try_collect()
-        .await?;
-    for checkpoint in kept(store) {
-        verified
-            .damaged
-            .extend(metadata(&storage, checkpoint).await?);
-    }
-    Ok(verified)
+        .await
 }
 
 /// What is retained, and the user's.
@@ -136,31 +163,35 @@ fn kept(store: &CheckpointStore) -> impl Iterator<Item = &CompletedCheckpoint> {
         .map(|kept| &**kept)
 }
 
-/// Every state file, and who needs it.
-fn needed(store: &CheckpointStore) -> BTreeMap<&str, (&StateFile, Vec<CheckpointId>)> {
-    let mut needed: BTreeMap<&str, (&StateFile, Vec<CheckpointId>)> = BTreeMap::new();
-    for checkpoint in kept(store) {
+/// Every state file, by what its path is relative to.
+fn needed(job: &Job) -> BTreeMap<&str, Needed<'_>> {
+    let mut needed: BTreeMap<&str, Needed<'_>> = BTreeMap::new();
+    for checkpoint in kept(&job.checkpoints) {
+        let of_root = needed
+            .entry(checkpoint.root(&job.settings.checkpoint_dir))
+            .or_default();
         for file in checkpoint.files() {
-            let (_, by) = needed
+            let (_, by) = of_root
                 .entry(&file.path)
                 .or_insert_with(|| (file, Vec::new()));
             by.push(checkpoint.id);
         }
     }
-    for (_, by) in needed.values_mut() {
+    for (_, by) in needed.values_mut().flat_map(BTreeMap::values_mut) {
         by.sort_unstable();
     }
     needed
 }
 
-/// The objects in all directories of jobs that the files are in: also those of a cluster that this one goes on from.
+/// The objects in all directories that the files are in: of jobs, also those of a cluster that this one goes on from; of
+/// the savepoint.
 async fn sizes(
     storage: &ObjectStorage,
-    needed: &BTreeMap<&str, (&StateFile, Vec<CheckpointId>)>,
+    needed: &Needed<'_>,
 ) -> Result<BTreeMap<String, u64>, FilesError> {
     let directories: BTreeSet<&str> = needed
         .keys()
-        .filter_map(|path| paths::job_of(path))
+        .map(|path| paths::job_of(path).unwrap_or_default())
         .collect();
     let mut sizes = BTreeMap::new();
     for directory in directories {
@@ -196,11 +227,11 @@ async fn content(
 
 /// Looks at a checkpoint's `_metadata` object, which is needed to start another job from it.
 async fn metadata(
-    storage: &ObjectStorage,
+    checkpoint_dir: &str,
     checkpoint: &CompletedCheckpoint,
 ) -> Result<Option<Damaged>, FilesError> {
     let read = match &checkpoint.metadata_object {
-        Some(path) => storage
+        Some(path) => ObjectStorage::open_existing(checkpoint_dir)?
             .get(path)
             .await
             .map_err(FilesError::from)
@@ -210,7 +241,10 @@ async fn metadata(
                     what,
                 })
             }),
-        None => read_metadata(&checkpoint.external_path).await,
+        None => {
+            let found = read_metadata(&checkpoint.external_path).await;
+            found.map(|found| found.metadata)
+        }
     };
     let fault = match read {
         Ok(_) => return Ok(None),

@@ -26,7 +26,9 @@ use flott_proto::job_graph::JobGraph;
 use flott_proto::paths;
 use flott_proto::state_handle::{StateFile, SubtaskDelta, SubtaskState};
 
-use super::checkpoint::{CheckpointStore, CompletedCheckpoint, CompletionError, RestorePoint};
+use super::checkpoint::{
+    CheckpointKind, CheckpointStore, CompletedCheckpoint, CompletionError, RestorePoint,
+};
 use super::graph_object::GraphObject;
 use super::history::{History, What};
 use super::settings::JobSettings;
@@ -154,7 +156,7 @@ impl<'a> Start<'a> {
     pub fn root(self, job: &'a Job) -> &'a str {
         match self {
             Self::Submitted(point) => &point.root,
-            Self::Checkpoint(_) => &job.settings.checkpoint_dir,
+            Self::Checkpoint(checkpoint) => checkpoint.root(&job.settings.checkpoint_dir),
         }
     }
 
@@ -215,6 +217,8 @@ pub struct Job {
     /// Of the present attempt.
     pub assignments: BTreeMap<SubtaskId, Assignment>,
     pub checkpoints: CheckpointStore,
+    /// The directory of the savepoint that it was submitted to start from, if that is the job's own now.
+    pub claimed: Option<String>,
     /// What the job was submitted to start from.
     pub restore: Option<Arc<RestorePoint>>,
     pub savepoint_request: Option<SavepointRequest>,
@@ -298,9 +302,17 @@ impl Job {
         self.checkpoints.resolve(acks, &expected, wrote)
     }
 
-    /// Whether the present attempt of the subtask wrote this state file. Which cluster it lies in is not looked at: epoch and
-    /// attempt tell a job's lineages apart.
+    /// Whether the present attempt of the subtask wrote this state file, in the directory of a savepoint if one is pending.
+    /// Which cluster it lies in is not looked at: epoch and attempt tell a job's lineages apart.
     fn is_written_by(&self, subtask: &SubtaskId, path: &str) -> bool {
+        let pending = self.checkpoints.pending.as_ref();
+        if pending.is_some_and(|pending| pending.kind == CheckpointKind::Savepoint) {
+            let writer = paths::writer("", self.attempt_epoch, self.attempt, subtask);
+            let written = path
+                .rsplit_once('/')
+                .and_then(|(_, number)| number.parse().ok());
+            return written.is_some_and(|number| paths::savepoint_file(&writer, number) == path);
+        }
         let of_job = format!("/{}/{}", self.namespace, self.id);
         let directory = paths::job_of(path).filter(|directory| directory.ends_with(&of_job));
         directory.is_some_and(|directory| {
@@ -333,7 +345,19 @@ impl Job {
 
     /// Whether nothing in object storage is this job's any more, but for savepoints, which are the user's.
     pub fn is_clean(&self) -> bool {
-        self.checkpoints.retained.is_empty() && self.checkpoints.retired.is_empty()
+        let store = &self.checkpoints;
+        store.retained.is_empty()
+            && store.retired.is_empty()
+            && store.retired_directories.is_empty()
+    }
+
+    /// Whether the next attempt of this job would read the savepoint in that directory.
+    pub fn would_start_from(&self, directory: &str) -> bool {
+        let mut starts = self.starts();
+        !self.status.is_terminal()
+            && starts
+                .next()
+                .is_some_and(|start| start.root(self) == directory)
     }
 
     /// Files of other jobs that an attempt of this one may still have to read: it was submitted to start from them and has no
@@ -413,6 +437,20 @@ impl Job {
             "{}: only a job that has ended is dismissed",
             self.id
         );
+        if let Some(claimed) = &self.claimed {
+            let restore = self.restore.as_deref().map(|point| &point.root);
+            assert_eq!(
+                restore,
+                Some(claimed),
+                "{}: claims what it was submitted to start from",
+                self.id
+            );
+            assert!(
+                !self.status.is_terminal(),
+                "{}: a job that has ended claims nothing",
+                self.id
+            );
+        }
         self.events.check();
         self.checkpoints.check(&self.subtasks().collect());
     }

@@ -168,16 +168,18 @@ fn move_over(
     origin: Origin,
     surveyed: Option<&Surveyed>,
 ) -> Result<(), Exhausted> {
-    // They are of a lineage that may still need them.
-    job.checkpoints.retired.clear();
-    if job.status.is_terminal() {
-        return Ok(());
-    }
     let cause = match origin {
         Origin::Backup => "the cluster was restored from a backup",
         Origin::Recovery => "the cluster was recovered after it had lost its quorum",
     };
     job.checkpoints.abort(now_ms, cause, false);
+    // They are of a lineage that may still need them, and may have completed the savepoint.
+    job.checkpoints.retired.clear();
+    job.checkpoints.retired_directories.clear();
+    job.claimed = None;
+    if job.status.is_terminal() {
+        return Ok(());
+    }
     job.answer_savepoint(Err(format!("{cause}; ask for the savepoint again")));
     let mut lost = None;
     match surveyed {

@@ -11,10 +11,11 @@
 //! going on from the state of a cluster that has ended.
 //! [`scheduler`] and [`restart`] are the two solvers; [`records`] writes the state to a snapshot and reads it back;
 //! [`digest`] makes it a number that members compare. [`orphans`]: which objects nobody will ever need; `storage_model`
-//! shows that nothing else is ever deleted.
+//! shows that nothing else is ever deleted. [`compatibility`]: which state a job can go on with.
 
 pub mod apply;
 pub mod checkpoint;
+pub mod compatibility;
 pub mod digest;
 pub mod feature_level;
 pub mod graph_object;

@@ -3,6 +3,10 @@
 //! Keys: `cluster`, `job/<id>`, `kv/<namespace>/…` (see [`super::kv::records`]), `lineage/<index>`, `namespace/<name>` and
 //! `retired/<node>`.
 //! Values are protobuf, so that a later build reads them.
+//!
+//! [`checkpoints`]: the parts of a job's record that speak of checkpoints.
+
+mod checkpoints;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,9 +19,11 @@ use flott_proto::state_handle::SubtaskState;
 use flott_proto::wire;
 use prost::Message;
 
-use super::checkpoint::{
-    CheckpointKind, CheckpointStore, CompletedCheckpoint, PendingRecord, RestorePoint, Summary,
+use self::checkpoints::{
+    completed_from_wire, completed_to_wire, pending_from_wire, pending_to_wire, retired_from_wire,
+    retired_to_wire, summary_from_wire, summary_to_wire,
 };
+use super::checkpoint::{CheckpointStore, CompletedCheckpoint, RestorePoint};
 use super::graph_object::{GraphObject, graph_from_wire};
 use super::history::History;
 use super::job::{Assignment, FailureHistory, Job, JobStatus, SavepointRequest, SavepointResult};
@@ -205,6 +211,11 @@ fn job_to_wire(job: &Job) -> wire::JobRecord {
         checkpoints: completed(&store.retained),
         savepoints: completed(&store.savepoints),
         retired: store.retired.iter().cloned().collect(),
+        retired_directories: store
+            .retired_directories
+            .iter()
+            .map(retired_to_wire)
+            .collect(),
         history: store.history.iter().map(summary_to_wire).collect(),
         completed_checkpoints: store.completed_count,
         failed_checkpoints: store.failed_count,
@@ -245,6 +256,7 @@ fn job_to_wire(job: &Job) -> wire::JobRecord {
         final_checkpoint_id: job.final_checkpoint.0,
         events: job.events.to_wire(),
         dismissed: job.dismissed,
+        claimed_directory: job.claimed.clone().unwrap_or_default(),
         rescale_to: job.rescale_to.unwrap_or_default(),
     }
 }
@@ -293,6 +305,11 @@ fn job_from_wire(record: wire::JobRecord) -> Result<Job, Malformed> {
             retained_bytes: 0,
             savepoints: completed(record.savepoints)?,
             retired: record.retired.into_iter().collect(),
+            retired_directories: record
+                .retired_directories
+                .into_iter()
+                .map(retired_from_wire)
+                .collect(),
             history: record
                 .history
                 .into_iter()
@@ -302,6 +319,7 @@ fn job_from_wire(record: wire::JobRecord) -> Result<Job, Malformed> {
             failed_count: record.failed_checkpoints,
             failed_in_a_row: record.failed_checkpoints_in_a_row,
         },
+        claimed: Some(record.claimed_directory).filter(|claimed| !claimed.is_empty()),
         restore: restore.map(Arc::new),
         savepoint_request: record.savepoint_request.map(|request| SavepointRequest {
             request_id: request.request_id,
@@ -411,86 +429,5 @@ pub(crate) fn restore_from_wire(
         root,
         parallelism,
         subtasks: subtasks_from_wire(metadata.vertices)?,
-    })
-}
-
-fn completed_to_wire(checkpoint: &CompletedCheckpoint) -> wire::CompletedCheckpointRecord {
-    wire::CompletedCheckpointRecord {
-        id: checkpoint.id.0,
-        kind: wire::CheckpointKind::from(checkpoint.kind).into(),
-        triggered_at_ms: checkpoint.triggered_at_ms,
-        completed_at_ms: checkpoint.completed_at_ms,
-        uploaded_bytes: checkpoint.uploaded_bytes,
-        external_path: checkpoint.external_path.clone(),
-        metadata_object: checkpoint.metadata_object.clone().unwrap_or_default(),
-        vertices: vertices_to_wire(&checkpoint.subtasks, |_| 0),
-    }
-}
-
-fn completed_from_wire(
-    record: wire::CompletedCheckpointRecord,
-) -> Result<CompletedCheckpoint, Malformed> {
-    Ok(CompletedCheckpoint {
-        id: CheckpointId(record.id),
-        kind: record.kind().try_into()?,
-        triggered_at_ms: record.triggered_at_ms,
-        completed_at_ms: record.completed_at_ms,
-        uploaded_bytes: record.uploaded_bytes,
-        external_path: record.external_path,
-        metadata_object: Some(record.metadata_object).filter(|object| !object.is_empty()),
-        subtasks: subtasks_from_wire(record.vertices)?,
-    })
-}
-
-fn pending_to_wire(pending: &PendingRecord) -> wire::PendingCheckpointRecord {
-    wire::PendingCheckpointRecord {
-        id: pending.id.0,
-        kind: wire::CheckpointKind::from(pending.kind).into(),
-        triggered_at_ms: pending.triggered_at_ms,
-        base_checkpoint_id: pending.base.0,
-        target_directory: pending.target_directory.clone(),
-        attempt: pending.attempt.0,
-    }
-}
-
-fn pending_from_wire(record: wire::PendingCheckpointRecord) -> Result<PendingRecord, Malformed> {
-    Ok(PendingRecord {
-        id: CheckpointId(record.id),
-        kind: record.kind().try_into()?,
-        attempt: AttemptNumber(record.attempt),
-        triggered_at_ms: record.triggered_at_ms,
-        base: CheckpointId(record.base_checkpoint_id),
-        target_directory: record.target_directory,
-    })
-}
-
-fn summary_to_wire(summary: &Summary) -> wire::CheckpointSummary {
-    wire::CheckpointSummary {
-        id: summary.id.0,
-        kind: wire::CheckpointKind::from(summary.kind).into(),
-        status: String::new(),
-        triggered_at_ms: summary.triggered_at_ms,
-        duration_ms: summary.duration_ms,
-        size_bytes: summary.size,
-        uploaded_bytes: summary.uploaded_bytes,
-        path: summary.outcome.clone().unwrap_or_default(),
-        failure: summary.outcome.clone().err().unwrap_or_default(),
-    }
-}
-
-fn summary_from_wire(record: wire::CheckpointSummary) -> Result<Summary, Malformed> {
-    let kind: CheckpointKind = record.kind().try_into()?;
-    Ok(Summary {
-        id: CheckpointId(record.id),
-        kind,
-        triggered_at_ms: record.triggered_at_ms,
-        duration_ms: record.duration_ms,
-        size: record.size_bytes,
-        uploaded_bytes: record.uploaded_bytes,
-        outcome: if record.failure.is_empty() {
-            Ok(record.path)
-        } else {
-            Err(record.failure)
-        },
     })
 }

@@ -52,6 +52,8 @@ pub(crate) struct World {
     pub misread: BTreeSet<String>,
     /// The checkpoint that each attempt was deployed with, by job.
     pub restored: BTreeMap<JobId, BTreeMap<u32, CheckpointId>>,
+    /// What lies in the directories of savepoints.
+    pub savepoints: BTreeMap<String, BTreeSet<String>>,
     /// Objects that were ever written, by job.
     written: BTreeMap<JobId, BTreeSet<String>>,
     /// Job graphs that are too large for the log, by path.
@@ -89,6 +91,7 @@ impl World {
             damaged: BTreeSet::new(),
             misread: BTreeSet::new(),
             restored: BTreeMap::new(),
+            savepoints: BTreeMap::new(),
             written: BTreeMap::new(),
             graphs: BTreeMap::new(),
             graphs_read: 0,
@@ -184,8 +187,7 @@ impl World {
             graph: Some((&graph).into()),
             graph_object: object.map(|object| object.to_wire()),
             configuration,
-            restore: None,
-            restore_root: String::new(),
+            ..Default::default()
         };
         let response = self.apply(Decision::SubmitJob(submit));
         (id, response)

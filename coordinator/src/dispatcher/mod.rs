@@ -37,6 +37,9 @@ use crate::task_managers::{not_leader, office};
 /// How long a follower waits for the leader's part of a status.
 const ASK_LEADER_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Of the directory for savepoints: every barrier carries it, and no store takes longer names.
+const TARGET_DIRECTORY_BYTES_MAX: usize = 4096;
+
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
     pub raft: RaftNode,
@@ -138,8 +141,15 @@ impl Dispatcher {
                 "name a target directory, or set execution.checkpointing.savepoint-dir",
             ));
         }
-        ObjectStorage::open(&request.target_directory)
+        if request.target_directory.len() > TARGET_DIRECTORY_BYTES_MAX {
+            return Err(Status::invalid_argument(format!(
+                "the name of the target directory has more than {TARGET_DIRECTORY_BYTES_MAX} bytes"
+            )));
+        }
+        // In the form that means the same in every process.
+        let target = ObjectStorage::open(&request.target_directory)
             .map_err(|error| Status::invalid_argument(crate::leader::chain(&error)))?;
+        request.target_directory = target.root().to_owned();
         if request.request_id.is_empty() {
             request.request_id = uuid::Uuid::new_v4().to_string();
         }
@@ -220,8 +230,8 @@ impl JobManager for Dispatcher {
         &self,
         request: Request<wire::SubmitJobRequest>,
     ) -> Answer<wire::SubmitJobResponse> {
-        let request = request.into_inner();
-        let job_id = request.job_id.clone();
+        let mut request = request.into_inner();
+        let (job_id, is_dry_run) = (request.job_id.clone(), request.dry_run);
         let state = self.state()?;
         let namespace = known_namespace(&state, &request.namespace)?;
         if self.raft.disk_is_low() {
@@ -234,8 +244,27 @@ impl JobManager for Dispatcher {
         state
             .active_namespace(&namespace)
             .map_err(|refused| Status::invalid_argument(refused.to_string()))?;
+        // A repetition starts nothing, and what the job was started from may be gone by now.
+        if state.job_in(&namespace, &job_id.parse()?).is_some() {
+            request.restore_path.clear();
+        }
         let cluster = self.raft.cluster_id();
         let prepared = submit::prepare(request, &self.configuration, cluster.as_ref()).await?;
+        let submit::Outlook {
+            mut refusals,
+            notes,
+        } = prepared.outlook;
+        if is_dry_run {
+            refusals.extend(self.state()?.would_refuse(&prepared.submit));
+            return Ok(Response::new(wire::SubmitJobResponse {
+                job_id,
+                refusals,
+                notes,
+            }));
+        }
+        if !refusals.is_empty() {
+            return Err(Status::invalid_argument(refusals.join("; ")));
+        }
         let unavailable = |error| Status::unavailable(crate::leader::chain(&error));
         if let Some(graph) = &prepared.large_graph {
             if self.state()?.is_graph_retired(&namespace, &graph.object) {
@@ -251,7 +280,10 @@ impl JobManager for Dispatcher {
             // it stays.
             graph.ensure().await.map_err(unavailable)?;
         }
-        Ok(Response::new(wire::SubmitJobResponse { job_id }))
+        Ok(Response::new(wire::SubmitJobResponse {
+            job_id,
+            ..Default::default()
+        }))
     }
 
     async fn list_jobs(

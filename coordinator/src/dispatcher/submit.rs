@@ -1,9 +1,9 @@
 //! What a submission has to pass before it is replicated: a valid graph, known settings, a readable restore point that
 //! fits the graph, and a size that the log takes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use flott_node::config::Configuration;
+use flott_node::config::{ClaimMode, ConfigError, Configuration, options};
 use flott_node::storage::ObjectStorage;
 use flott_proto::ids::{ClusterId, JobId, Namespace};
 use flott_proto::job_graph::JobGraph;
@@ -11,7 +11,8 @@ use flott_proto::wire;
 use prost::Message;
 use tonic::Status;
 
-use crate::checkpoint_files::{self, LargeGraph};
+use crate::checkpoint_files::{self, Found, LargeGraph};
+use crate::core::compatibility::{self, Finding};
 use crate::core::settings::JobSettings;
 use crate::leader::chain;
 
@@ -33,9 +34,38 @@ pub(super) struct Prepared {
     pub(super) submit: wire::SubmitJob,
     /// Its graph, if that is too large for the log: to be written before the command is proposed.
     pub(super) large_graph: Option<LargeGraph>,
+    pub(super) outlook: Outlook,
 }
 
-/// The command that a submission leads to; the refusal says what is wrong with it.
+/// What a start from a savepoint would lead to.
+#[derive(Debug, Default)]
+pub(super) struct Outlook {
+    /// Why it is refused.
+    pub(super) refusals: Vec<String>,
+    /// What becomes of the state.
+    pub(super) notes: Vec<String>,
+}
+
+impl Outlook {
+    fn of(restore: &Restore, request: &wire::SubmitJobRequest, graph: &JobGraph) -> Self {
+        let mut outlook = Self {
+            refusals: Vec::new(),
+            notes: compatibility::outlook(&restore.found.metadata, graph),
+        };
+        for finding in &restore.findings {
+            if finding.is_obstacle(request.allow_non_restored_state) {
+                let refusal = format!("{}: {finding}", request.restore_path);
+                outlook.refusals.push(refusal);
+            } else {
+                outlook.notes.push(finding.to_string());
+            }
+        }
+        outlook
+    }
+}
+
+/// The command that a submission leads to; the refusal says what is wrong with it. What is wrong with the state that it
+/// starts from is in the outlook, all of it.
 pub(super) async fn prepare(
     request: wire::SubmitJobRequest,
     configuration: &Configuration,
@@ -43,45 +73,43 @@ pub(super) async fn prepare(
 ) -> Result<Prepared, Status> {
     request.job_id.parse::<JobId>()?;
     let namespace = request.namespace.parse::<Namespace>()?;
-    let graph = request
-        .graph
-        .ok_or_else(|| Status::invalid_argument("the submission has no job graph"))?;
+    let graph = request.graph.clone();
+    let graph = graph.ok_or_else(|| Status::invalid_argument("the submission has no job graph"))?;
     let graph = JobGraph::try_from(graph)?;
-    let (configuration, checkpoint_dir) = settings(request.configuration, configuration)?;
-    let restore = match request.restore_path.as_str() {
-        "" => None,
-        path => {
-            let mut metadata = restore(path, &graph, request.allow_non_restored_state).await?;
-            let ours = cluster.is_some_and(|cluster| cluster.as_str() == metadata.cluster_id);
-            if ours && metadata.namespace != request.namespace {
-                return Err(Status::permission_denied(format!(
-                    "{path} belongs to another namespace; start the job in the one that it was taken in"
-                )));
-            }
-            if !ours {
-                // Only this cluster's jobs can be asked whether they keep it.
-                metadata.job_id.clear();
-            }
-            Some(metadata)
-        }
+    let restore = restore(&request, &graph, cluster).await?;
+    let merged = merged(&request.configuration, configuration)?;
+    let settings = JobSettings::read(&merged).map_err(refused)?;
+    if settings.checkpoint_dir.is_empty() {
+        return Err(Status::invalid_argument(
+            "execution.checkpointing.dir is not set; set it for the cluster or with -D for the job",
+        ));
+    }
+    let mode = merged.get(&options::CLAIM_MODE).map_err(refused)?;
+    let (claimed, outlook) = match &restore {
+        Some(restore) => (
+            claimed(restore, mode)?,
+            Outlook::of(restore, &request, &graph),
+        ),
+        None => (None, Outlook::default()),
     };
     let mut submit = wire::SubmitJob {
         namespace: request.namespace,
         job_id: request.job_id,
         graph: Some((&graph).into()),
         graph_object: None,
-        configuration,
+        configuration: merged.to_map(),
         restore_root: restore
             .as_ref()
-            .map(|metadata| metadata.root.clone())
+            .map(|restore| restore.found.metadata.root.clone())
             .unwrap_or_default(),
-        restore,
+        restore: restore.map(|restore| restore.found.metadata),
+        claimed_directory: claimed.unwrap_or_default(),
     };
     let mut large_graph = None;
     if submit.encoded_len() > SUBMISSION_BYTES_MAX
         && let Some(cluster) = cluster
     {
-        let large = LargeGraph::of(&graph, &checkpoint_dir, cluster, &namespace)
+        let large = LargeGraph::of(&graph, &settings.checkpoint_dir, cluster, &namespace)
             .map_err(|error| Status::invalid_argument(chain(&error)))?;
         submit.graph = Some((&graph.outline()).into());
         submit.graph_object = Some(large.object.to_wire());
@@ -97,79 +125,81 @@ pub(super) async fn prepare(
     Ok(Prepared {
         submit,
         large_graph,
+        outlook,
     })
 }
 
-/// The job's own settings over those of the cluster, checked; and where its checkpoints go.
-fn settings(
-    job: BTreeMap<String, String>,
+/// The job's own settings over those of the cluster, checked.
+fn merged(
+    job: &BTreeMap<String, String>,
     cluster: &Configuration,
-) -> Result<(BTreeMap<String, String>, String), Status> {
+) -> Result<Configuration, Status> {
     let inherited = |key: &String| INHERITED.iter().any(|prefix| key.starts_with(prefix));
     let cluster: BTreeMap<String, String> = cluster
         .to_map()
         .into_iter()
         .filter(|(key, _)| inherited(key))
         .collect();
-    let refused = |error: flott_node::config::ConfigError| Status::invalid_argument(chain(&error));
-    let job = Configuration::from_map(&job).map_err(refused)?;
+    let job = Configuration::from_map(job).map_err(refused)?;
     let merged = Configuration::from_map(&cluster)
         .map_err(refused)?
         .merge(job);
     merged.validate().map_err(refused)?;
-    let settings = JobSettings::read(&merged).map_err(refused)?;
-    if settings.checkpoint_dir.is_empty() {
-        return Err(Status::invalid_argument(
-            "execution.checkpointing.dir is not set; set it for the cluster or with -D for the job",
-        ));
-    }
-    Ok((merged.to_map(), settings.checkpoint_dir))
+    Ok(merged)
 }
 
-/// The metadata of a savepoint or checkpoint, if the graph can start from it.
+fn refused(error: ConfigError) -> Status {
+    Status::invalid_argument(chain(&error))
+}
+
+/// What a job is to start from.
+struct Restore {
+    found: Found,
+    findings: Vec<Finding>,
+}
+
+/// Reads the savepoint or retained checkpoint, and finds what stands between it and the graph.
 async fn restore(
-    path: &str,
+    request: &wire::SubmitJobRequest,
     graph: &JobGraph,
-    allow_lost: bool,
-) -> Result<wire::CheckpointMetadata, Status> {
-    let metadata = checkpoint_files::read_metadata(path)
-        .await
-        .map_err(|error| {
-            Status::invalid_argument(format!("cannot restore from {path}: {}", chain(&error)))
-        })?;
-    ObjectStorage::open(&metadata.root).map_err(|error| Status::invalid_argument(chain(&error)))?;
-    let known: BTreeSet<&str> = graph
-        .vertices
-        .iter()
-        .flat_map(|vertex| vertex.chain.iter().map(|operator| operator.uid.as_str()))
-        .collect();
-    for vertex in &metadata.vertices {
-        let in_graph = graph.vertices.iter().find(|v| v.uid.as_str() == vertex.uid);
-        let operators = vertex
-            .subtasks
-            .iter()
-            .flat_map(|subtask| &subtask.operators);
-        let lost = operators
-            .map(|state| state.operator_uid.as_str())
-            .find(|uid| !known.contains(uid));
-        let lost = lost.or(in_graph.is_none().then_some(vertex.uid.as_str()));
-        if let Some(lost) = lost.filter(|_| !allow_lost) {
-            return Err(Status::invalid_argument(format!(
-                "{path} has state of {lost}, which the job does not have; \
-                 --allow-non-restored-state starts without it"
-            )));
-        }
-        if let Some(in_graph) = in_graph
-            .filter(|v| vertex.max_parallelism != 0 && v.max_parallelism != vertex.max_parallelism)
-        {
-            return Err(Status::invalid_argument(format!(
-                "{path} has {} key groups for {}, the job has {}; set pipeline.max-parallelism to {}",
-                vertex.max_parallelism,
-                vertex.uid,
-                in_graph.max_parallelism,
-                vertex.max_parallelism
-            )));
-        }
+    cluster: Option<&ClusterId>,
+) -> Result<Option<Restore>, Status> {
+    let path = request.restore_path.as_str();
+    if path.is_empty() {
+        return Ok(None);
     }
-    Ok(metadata)
+    let unreadable =
+        |what: String| Status::invalid_argument(format!("cannot restore from {path}: {what}"));
+    let found = checkpoint_files::read_metadata(path).await;
+    let mut found = found.map_err(|error| unreadable(chain(&error)))?;
+    let ours = cluster.is_some_and(|cluster| cluster.as_str() == found.metadata.cluster_id);
+    if ours && found.metadata.namespace != request.namespace {
+        return Err(Status::permission_denied(format!(
+            "{path} belongs to another namespace; start the job in the one that it was taken in"
+        )));
+    }
+    if !ours {
+        // Only this cluster's jobs can be asked whether they keep it.
+        found.metadata.job_id.clear();
+    }
+    ObjectStorage::open(&found.metadata.root)
+        .map_err(|error| Status::invalid_argument(chain(&error)))?;
+    let findings = compatibility::findings(&found.metadata, graph);
+    let findings = findings.map_err(|malformed| unreadable(malformed.to_string()))?;
+    Ok(Some(Restore { found, findings }))
+}
+
+/// The directory that the job takes over, if it is to.
+fn claimed(restore: &Restore, mode: ClaimMode) -> Result<Option<String>, Status> {
+    match mode {
+        ClaimMode::NoClaim => Ok(None),
+        ClaimMode::Claim if restore.found.is_self_contained() => {
+            Ok(Some(restore.found.directory.clone()))
+        }
+        ClaimMode::Claim => Err(Status::invalid_argument(format!(
+            "{} cannot be claimed: it shares files with other checkpoints of its job; start with NO_CLAIM, and `flott \
+             forget` that job when this one has a checkpoint of its own",
+            restore.found.directory
+        ))),
+    }
 }

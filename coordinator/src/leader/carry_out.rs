@@ -7,7 +7,7 @@ use flott_node::{Failpoint, OnFailure};
 use flott_proto::ids::{AttemptNumber, CheckpointId, JobId};
 use flott_proto::state_handle::StateFile;
 use flott_proto::wire::{self, command::Decision, job_manager_message::Message};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::session::Session;
 use super::{Event, chain};
@@ -40,6 +40,7 @@ impl Session {
             match work {
                 Work::WriteMetadata { job, .. } => self.write_metadata(state, job),
                 Work::DeleteFiles { job, paths } => self.delete_files(state, job, paths),
+                Work::DeleteSavepoint { job, directory } => self.delete_savepoint(job, directory),
                 Work::Sweep { job } => self.sweep(state, job),
                 Work::LoadGraph { job } => self.load_graph(state, job),
                 Work::CheckFile {
@@ -103,10 +104,7 @@ impl Session {
                     debug!(%job, %error, "deleted files are not forgotten yet");
                 }
                 let _ = to_self
-                    .send(Event::FilesDeleted {
-                        job,
-                        paths: Vec::new(),
-                    })
+                    .send(Event::FilesDeleted { job, deleted: None })
                     .await;
                 Ok::<_, String>(())
             });
@@ -138,18 +136,16 @@ impl Session {
         self.observed
             .under_way
             .insert(UnderWay::WriteMetadata(id.clone()));
-        let (cluster, epoch, to_self) = (
+        let (cluster, to_self, clock) = (
             self.plan_settings.cluster.clone(),
-            self.epoch,
             self.to_self.clone(),
+            self.clock.clone(),
         );
-        let clock = self.clock.clone();
         self.tasks
             .spawn("write metadata", OnFailure::Log, async move {
                 let begun = clock.monotonic();
                 let written =
-                    checkpoint_files::write_metadata(&cluster, epoch, &job, &record, &collected)
-                        .await;
+                    checkpoint_files::write_metadata(&cluster, &job, &record, &collected).await;
                 metrics::checkpoint_metadata_seconds((clock.monotonic() - begun).as_secs_f64());
                 let outcome = written.map(|written| (written.external_path, written.object));
                 let written = MetadataWritten {
@@ -252,7 +248,39 @@ impl Session {
                 warn!(job = %id, error = chain(&error), "retired files could not be deleted; trying again");
                 clock.sleep(DELETE_RETRY_AFTER).await;
             }
-            let _ = to_self.send(Event::FilesDeleted { job: id, paths: gone }).await;
+            let deleted = (!gone.is_empty()).then(|| wire::ForgetFiles {
+                job_id: id.to_string(),
+                paths: gone,
+                directories: Vec::new(),
+            });
+            let _ = to_self.send(Event::FilesDeleted { job: id, deleted }).await;
+            Ok::<_, String>(())
+        });
+    }
+
+    fn delete_savepoint(&mut self, id: JobId, directory: String) {
+        self.observed
+            .under_way
+            .insert(UnderWay::DeleteFiles(id.clone()));
+        let (to_self, clock) = (self.to_self.clone(), self.clock.clone());
+        self.tasks.spawn("delete savepoint", OnFailure::Log, async move {
+            let deleted = match checkpoint_files::savepoint::delete(&directory).await {
+                Ok(count) => {
+                    info!(job = %id, directory, count, "savepoint deleted");
+                    metrics::files_deleted(count);
+                    Some(wire::ForgetFiles {
+                        job_id: id.to_string(),
+                        paths: Vec::new(),
+                        directories: vec![directory],
+                    })
+                }
+                Err(error) => {
+                    warn!(job = %id, directory, error = chain(&error), "a savepoint could not be deleted; trying again");
+                    clock.sleep(DELETE_RETRY_AFTER).await;
+                    None
+                }
+            };
+            let _ = to_self.send(Event::FilesDeleted { job: id, deleted }).await;
             Ok::<_, String>(())
         });
     }

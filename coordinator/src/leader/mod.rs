@@ -64,22 +64,17 @@ pub(crate) enum Event {
         job: JobId,
         written: MetadataWritten,
     },
+    /// Files were deleted, or there is nothing to forget: no work of that kind is under way any more.
     FilesDeleted {
         job: JobId,
-        paths: Vec<String>,
+        deleted: Option<wire::ForgetFiles>,
     },
     /// What time had ended in the key-value spaces was removed, or not.
     KeysExpired,
     /// The directory of an ended job was looked through; whether nothing is left in it.
-    Swept {
-        job: JobId,
-        empty: bool,
-    },
+    Swept { job: JobId, empty: bool },
     /// The leader has looked at a file that a task could not restore.
-    FileChecked {
-        job: JobId,
-        checked: FileChecked,
-    },
+    FileChecked { job: JobId, checked: FileChecked },
     GraphLoaded {
         job: JobId,
         outcome: Result<Arc<JobGraph>, String>,

@@ -211,18 +211,15 @@ impl Session {
                 }
                 self.observed.metadata.insert(job, written);
             }
-            Event::FilesDeleted { job, paths } => {
-                if paths.is_empty() {
-                    self.observed.under_way.remove(&UnderWay::DeleteFiles(job));
-                } else {
+            Event::FilesDeleted { job, deleted } => match deleted {
+                Some(forget) => {
                     Failpoint::BeforeForgetting.pass();
-                    let forget = wire::ForgetFiles {
-                        job_id: job.to_string(),
-                        paths,
-                    };
                     self.propose_forgetting(job, Decision::ForgetFiles(forget));
                 }
-            }
+                None => {
+                    self.observed.under_way.remove(&UnderWay::DeleteFiles(job));
+                }
+            },
             Event::KeysExpired => self.expiring = false,
             Event::Swept { job, empty } => {
                 self.observed

@@ -19,7 +19,7 @@ mod yaml;
 use std::collections::BTreeMap;
 
 pub use option::{ConfigError, ConfigOption, OptionInfo, Origin};
-pub use value::{ConfigValue, MemorySize, RestartStrategyType, Seconds};
+pub use value::{ClaimMode, ConfigValue, MemorySize, RestartStrategyType, Seconds};
 
 /// Settings by key, with where each came from. Cheap enough to clone once per component.
 #[derive(Clone, Debug, Default)]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::option::{ConfigOption, OptionInfo};
-use super::value::{MemorySize, RestartStrategyType, Seconds};
+use super::value::{ClaimMode, MemorySize, RestartStrategyType, Seconds};
 
 macro_rules! options {
     ($($(#[doc = $doc:literal])+ $name:ident: $type:ty = $key:literal, $default:literal $(, also $aliases:expr)?;)*) => {
@@ -98,6 +98,8 @@ options! {
     CHECKPOINT_DIR: String = "execution.checkpointing.dir", "", also ["state.checkpoints.dir", "state.backend.fs.checkpointdir"];
     /// Where savepoints are kept if the command names no place.
     SAVEPOINT_DIR: String = "execution.checkpointing.savepoint-dir", "", also ["state.savepoints.dir", "state.backend.fs.savepointdir", "savepoints.state.backend.fs.dir"];
+    /// What becomes of the savepoint that a job starts from: NO_CLAIM leaves it to you, CLAIM lets the job delete it when it needs it no more.
+    CLAIM_MODE: ClaimMode = "execution.state-recovery.claim-mode", "NO_CLAIM", also ["execution.savepoint-restore-mode"];
     /// How many completed checkpoints of a job are kept.
     NUM_RETAINED: u32 = "execution.checkpointing.num-retained", "1", also ["state.checkpoints.num-retained"];
     /// How many checkpoints in a row may fail before the job fails.

@@ -41,6 +41,24 @@ pub enum RestartStrategyType {
     FailureRate,
 }
 
+/// What becomes of the savepoint that a job starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimMode {
+    /// It stays the user's.
+    NoClaim,
+    /// It becomes the job's, which deletes it when it needs it no more.
+    Claim,
+}
+
+impl std::fmt::Display for ClaimMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::NoClaim => "NO_CLAIM",
+            Self::Claim => "CLAIM",
+        })
+    }
+}
+
 impl ConfigValue for String {
     const EXPECTED: &'static str = "text";
     fn parse(text: &str) -> Option<Self> {
@@ -125,6 +143,17 @@ impl ConfigValue for RestartStrategyType {
             "fixed-delay" | "fixeddelay" => Some(Self::FixedDelay),
             "exponential-delay" | "exponentialdelay" => Some(Self::ExponentialDelay),
             "failure-rate" | "failurerate" => Some(Self::FailureRate),
+            _ => None,
+        }
+    }
+}
+
+impl ConfigValue for ClaimMode {
+    const EXPECTED: &'static str = "`NO_CLAIM` or `CLAIM` (Flink's LEGACY is not supported)";
+    fn parse(text: &str) -> Option<Self> {
+        match text.trim().to_ascii_uppercase().as_str() {
+            "NO_CLAIM" => Some(Self::NoClaim),
+            "CLAIM" => Some(Self::Claim),
             _ => None,
         }
     }

@@ -184,6 +184,18 @@ impl ObjectStorage {
         }
     }
 
+    /// Removes the root itself if it is a directory without anything in it. Elsewhere there is nothing to remove.
+    pub async fn remove_directory_if_empty(&self) -> Result<(), Error> {
+        let Some(directory) = &self.directory else {
+            return Ok(());
+        };
+        match tokio::fs::remove_dir(directory).await {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(Error::local(directory)),
+        }
+    }
+
     /// Every object below `prefix` (whole path components; empty for all) with its size in bytes, in order of path. Some
     /// stores show a little later than [`Self::exists`] what was written or deleted.
     pub async fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, Error> {

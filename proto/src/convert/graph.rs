@@ -178,17 +178,8 @@ fn operator_from_wire(operator: wire::Operator) -> Result<graph::Operator, Malfo
 }
 
 fn window_to_wire(window: &graph::WindowAggregate) -> wire::WindowAggregate {
-    use graph::AggregateFunction as Domain;
-    use wire::aggregate::Function;
     let aggregate = |aggregate: &graph::Aggregate| wire::Aggregate {
-        function: match aggregate.function {
-            Domain::Count => Function::Count,
-            Domain::Sum => Function::Sum,
-            Domain::Min => Function::Min,
-            Domain::Max => Function::Max,
-            Domain::Avg => Function::Avg,
-        }
-        .into(),
+        function: wire::aggregate::Function::from(aggregate.function).into(),
         argument: aggregate.argument.clone().unwrap_or_default(),
         output: aggregate.output.clone(),
     };
@@ -204,8 +195,6 @@ fn window_to_wire(window: &graph::WindowAggregate) -> wire::WindowAggregate {
 }
 
 fn window_from_wire(window: wire::WindowAggregate) -> Result<graph::WindowAggregate, Malformed> {
-    use graph::AggregateFunction as Domain;
-    use wire::aggregate::Function;
     if window.size_ms == 0 || i64::try_from(window.size_ms).is_err() {
         return Err(Malformed::new(
             "window aggregate",
@@ -214,14 +203,7 @@ fn window_from_wire(window: wire::WindowAggregate) -> Result<graph::WindowAggreg
     }
     let aggregate = |aggregate: wire::Aggregate| {
         Ok(graph::Aggregate {
-            function: match aggregate.function() {
-                Function::Count => Domain::Count,
-                Function::Sum => Domain::Sum,
-                Function::Min => Domain::Min,
-                Function::Max => Domain::Max,
-                Function::Avg => Domain::Avg,
-                Function::Unspecified => return Err(Malformed::missing("aggregate", "a function")),
-            },
+            function: aggregate.function().try_into()?,
             argument: (!aggregate.argument.is_empty()).then_some(aggregate.argument),
             output: aggregate.output,
         })
@@ -235,10 +217,38 @@ fn window_from_wire(window: wire::WindowAggregate) -> Result<graph::WindowAggreg
             .aggregates
             .into_iter()
             .map(aggregate)
-            .collect::<Result<_, _>>()?,
+            .collect::<Result<_, Malformed>>()?,
         window_start: window.window_start,
         window_end: window.window_end,
     })
+}
+
+impl From<graph::AggregateFunction> for wire::aggregate::Function {
+    fn from(function: graph::AggregateFunction) -> Self {
+        match function {
+            graph::AggregateFunction::Count => Self::Count,
+            graph::AggregateFunction::Sum => Self::Sum,
+            graph::AggregateFunction::Min => Self::Min,
+            graph::AggregateFunction::Max => Self::Max,
+            graph::AggregateFunction::Avg => Self::Avg,
+        }
+    }
+}
+
+impl TryFrom<wire::aggregate::Function> for graph::AggregateFunction {
+    type Error = Malformed;
+
+    fn try_from(function: wire::aggregate::Function) -> Result<Self, Malformed> {
+        use wire::aggregate::Function;
+        Ok(match function {
+            Function::Count => Self::Count,
+            Function::Sum => Self::Sum,
+            Function::Min => Self::Min,
+            Function::Max => Self::Max,
+            Function::Avg => Self::Avg,
+            Function::Unspecified => return Err(Malformed::missing("aggregate", "a function")),
+        })
+    }
 }
 
 fn edge_to_wire(edge: &graph::Edge) -> wire::Edge {

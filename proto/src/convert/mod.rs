@@ -1,9 +1,10 @@
 //! Wire to domain and back. Malformed input stops here: what passes is valid on its own terms.
 //!
-//! Tasks and state are here, the job graph in [`graph`] and [`connectors`].
+//! Tasks and state are here, the job graph in [`graph`] and [`connectors`], schemas in [`state_schema`].
 
 mod connectors;
 mod graph;
+mod state_schema;
 
 use std::fmt;
 

@@ -4,6 +4,7 @@
 //! - `download`: brings them here and checks them. `fetch`: does it again for what came damaged.
 //! - `open`: opens the tablets on their files as they are, whoever had them before: nothing is rewritten.
 //! - `rebuild`: where that cannot be, copies what belongs to the new owner.
+//! - `saved`: a tablet for who only wants to look.
 //!
 //! What must stay true: a restore either has every entry of its range or fails; damage and loss are never silent.
 
@@ -12,6 +13,7 @@ mod fetch;
 mod open;
 pub mod plan;
 mod rebuild;
+mod saved;
 
 use std::path::Path;
 
@@ -20,6 +22,7 @@ use flott_proto::key_group::KeyGroupRange;
 use flott_proto::state_handle::SubtaskState;
 
 use self::plan::{RestorePlan, plan};
+pub use self::saved::SavedTablet;
 use crate::blocking;
 use crate::error::Error;
 use crate::keyed::{BackendOptions, KeyedBackend};

@@ -97,15 +97,15 @@ impl SnapshotUploader {
 
     /// Uploads what the base does not have, and deletes the local snapshot.
     ///
-    /// `base` is what the trigger named; if it is not known here, everything is added. `self_contained` (a savepoint)
-    /// uploads everything anew, against no base, and none of it is used for anything else.
+    /// `base` is what the trigger named; if it is not known here, everything is added. With `savepoint` everything is
+    /// uploaded into that directory, against no base; paths are relative to it, and none of it is used for anything else.
     ///
     /// After an error the checkpoint has to be declined; what did get up is reused by the next.
     pub async fn upload(
         &self,
         mut snapshot: LocalSnapshot,
         base: CheckpointId,
-        self_contained: bool,
+        savepoint: Option<&ObjectStorage>,
     ) -> Result<Uploaded, Error> {
         assert_eq!(
             snapshot.key_groups(),
@@ -122,7 +122,7 @@ impl SnapshotUploader {
             .iter()
             .map(|file| (file.key.clone(), file.size))
             .collect();
-        let (base_used, base, Diff { upload, there }) = if self_contained {
+        let (base_used, base, Diff { upload, there }) = if savepoint.is_some() {
             let nothing = FilesByKey::new();
             let diff = diff(&live, &nothing, &nothing);
             (CheckpointId::NONE, Arc::default(), diff)
@@ -132,8 +132,8 @@ impl SnapshotUploader {
             (base_used, base, diff)
         };
         let uploads = upload.into_iter().map(|key| async {
-            let file = self.upload_file(local[&key]).await?;
-            if !self_contained && is_immutable(&key.local_name) {
+            let file = self.upload_file(local[&key], savepoint).await?;
+            if savepoint.is_none() && is_immutable(&key.local_name) {
                 self.bases().on_uploaded(key.clone(), file.clone());
             }
             Ok::<_, Error>((key, file))
@@ -155,7 +155,7 @@ impl SnapshotUploader {
             "a snapshot's files are all accounted for"
         );
         let (added, dropped) = change(&base, &files);
-        if !self_contained {
+        if savepoint.is_none() {
             if let Some(keeper) = self.local.clone() {
                 let files = files
                     .iter()
@@ -198,8 +198,16 @@ impl SnapshotUploader {
         self.bases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn upload_file(&self, file: &SnapshotFile) -> Result<StateFile, Error> {
-        let path = paths::state_file(&self.writer, self.sequence.fetch_add(1, Ordering::Relaxed));
+    async fn upload_file(
+        &self,
+        file: &SnapshotFile,
+        savepoint: Option<&ObjectStorage>,
+    ) -> Result<StateFile, Error> {
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
+        let (storage, path) = match savepoint {
+            Some(directory) => (directory, paths::savepoint_file(&self.writer, sequence)),
+            None => (&self.storage, paths::state_file(&self.writer, sequence)),
+        };
         let (crc32c, found) = file_checksum(file.path.clone()).await?;
         if found != file.size {
             let reason = format!("it has {found} bytes instead of {}", file.size);
@@ -209,7 +217,7 @@ impl SnapshotUploader {
             });
         }
         Failpoint::UploadBegins.pass();
-        self.storage.put_file(&path, &file.path).await?;
+        storage.put_file(&path, &file.path).await?;
         Failpoint::UploadEnds.pass();
         let FileKey {
             key_groups,

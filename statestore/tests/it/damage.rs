@@ -95,7 +95,7 @@ async fn an_upload_that_fails_can_be_followed_by_one_that_works() {
     std::fs::write(root.join("w"), "in the way").unwrap();
     let failed = task
         .uploader
-        .upload(snapshot, flott_proto::ids::CheckpointId::NONE, false)
+        .upload(snapshot, flott_proto::ids::CheckpointId::NONE, None)
         .await;
     assert!(matches!(failed, Err(Error::Storage(_))), "{failed:?}");
     task.uploader.aborted(flott_proto::ids::CheckpointId(1));

@@ -69,7 +69,7 @@ impl Run {
         let id = CheckpointId(id);
         let snapshot = self.task.backend.snapshot(id).unwrap();
         let base = self.task.base();
-        let uploaded = self.task.uploader.upload(snapshot, base, false).await;
+        let uploaded = self.task.uploader.upload(snapshot, base, None).await;
         let uploaded = uploaded.inspect_err(|_| self.task.uploader.aborted(id))?;
         let state = self.task.complete(id, &uploaded);
         self.completed.push((state, self.model.clone()));

@@ -120,7 +120,7 @@ impl Task {
         snapshot: LocalSnapshot,
         base: CheckpointId,
     ) -> (Uploaded, SubtaskState) {
-        let uploaded = self.uploader.upload(snapshot, base, false).await.unwrap();
+        let uploaded = self.uploader.upload(snapshot, base, None).await.unwrap();
         let state = self.applied(&uploaded);
         for (path, file) in &state.files {
             let found = self.storage.list(path).await;

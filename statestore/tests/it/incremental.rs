@@ -129,7 +129,7 @@ async fn a_base_that_is_not_known_makes_everything_added() {
     let snapshot = task.backend.snapshot(CheckpointId(2)).unwrap();
     let uploaded = task
         .uploader
-        .upload(snapshot, CheckpointId(77), false)
+        .upload(snapshot, CheckpointId(77), None)
         .await
         .unwrap();
     assert_eq!(uploaded.base_used, CheckpointId::NONE);
@@ -147,16 +147,18 @@ async fn uploads_that_overlap_do_not_disturb_each_other() {
         task.put(state, entries(0..1000, id));
         snapshots.push(task.backend.snapshot(CheckpointId(id.into())).unwrap());
     }
+    let savepoint = ObjectStorage::open("memory:///overlap-savepoint").unwrap();
     let uploads = snapshots.into_iter().map(|snapshot| {
-        let self_contained = snapshot.checkpoint() == CheckpointId(2);
+        let savepoint = (snapshot.checkpoint() == CheckpointId(2)).then_some(&savepoint);
         task.uploader
-            .upload(snapshot, CheckpointId::NONE, self_contained)
+            .upload(snapshot, CheckpointId::NONE, savepoint)
     });
     let states: Vec<_> = futures::future::try_join_all(uploads).await.unwrap();
     for (number, uploaded) in states.iter().enumerate() {
         let dir = local.path().join(format!("again-{number}"));
         let state = task.applied(uploaded);
-        let mut again = Task::restart(&dir, &storage, "x", all(), CheckpointId(9), &state)
+        let root = if number == 1 { &savepoint } else { &storage };
+        let mut again = Task::restart(&dir, root, "x", all(), CheckpointId(9), &state)
             .await
             .unwrap();
         let id = again.backend.state("op", "value").unwrap();
@@ -181,7 +183,7 @@ async fn an_upload_can_be_awaited_by_any_thread() {
     is_send(&task.backend);
     let snapshot = task.backend.snapshot(CheckpointId(1)).unwrap();
     is_send(&snapshot);
-    let upload = task.uploader.upload(snapshot, CheckpointId::NONE, false);
+    let upload = task.uploader.upload(snapshot, CheckpointId::NONE, None);
     is_send(&upload);
     drop(upload);
     let states = [SubtaskState::default()];
@@ -198,7 +200,7 @@ async fn a_snapshot_that_is_given_up_leaves_nothing_and_disturbs_nothing() {
     let snapshot = task.backend.snapshot(CheckpointId(1)).unwrap();
     assert!(snapshot.size_bytes() > 0);
     // The future is dropped before its first file is up.
-    drop(task.uploader.upload(snapshot, CheckpointId::NONE, false));
+    drop(task.uploader.upload(snapshot, CheckpointId::NONE, None));
     assert_eq!(
         storage
             .list("")
@@ -246,7 +248,7 @@ async fn a_table_of_many_parts_survives() {
     let uploader = SnapshotUploader::new(storage.clone(), "w", all());
     let snapshot = backend.snapshot(CheckpointId(1)).unwrap();
     let uploaded = uploader
-        .upload(snapshot, CheckpointId::NONE, false)
+        .upload(snapshot, CheckpointId::NONE, None)
         .await
         .unwrap();
     assert!(

@@ -218,21 +218,20 @@ async fn run(steps: Vec<Step>) {
                         task.uploader.aborted(id);
                     }
                     Fate::Savepoint => {
-                        let uploaded = task.uploader.upload(snapshot, base, true).await.unwrap();
+                        let directory = format!("{}/savepoint-{checkpoint}", storage.root());
+                        let directory = ObjectStorage::open(&directory).unwrap();
+                        let upload = task.uploader.upload(snapshot, base, Some(&directory));
+                        let uploaded = upload.await.unwrap();
                         assert_eq!(
                             (uploaded.base_used, &uploaded.dropped),
                             (CheckpointId::NONE, &vec![])
                         );
                         let state = task.applied(&uploaded);
-                        for path in state.files.keys() {
-                            assert!(
-                                saved
-                                    .values()
-                                    .all(|(_, saved)| !saved.files.contains_key(path))
-                            );
-                        }
+                        let written = directory.list("").await.unwrap();
+                        let written: Vec<_> = written.into_iter().map(|(path, _)| path).collect();
+                        assert_eq!(written, state.files.keys().cloned().collect::<Vec<_>>());
                         let dir = local.path().join("savepoint");
-                        let restored = Task::restart(&dir, &storage, "s", all, id, &state).await;
+                        let restored = Task::restart(&dir, &directory, "s", all, id, &state).await;
                         check(&mut restored.unwrap(), &model);
                         std::fs::remove_dir_all(&dir).unwrap();
                     }

@@ -67,7 +67,7 @@ impl Vertex {
         let (mut states, mut bytes) = (Vec::new(), 0);
         for (subtask, (backend, uploader)) in self.tasks.iter_mut().enumerate() {
             let snapshot = backend.snapshot(id).unwrap();
-            let uploaded = uploader.upload(snapshot, base, false).await.unwrap();
+            let uploaded = uploader.upload(snapshot, base, None).await.unwrap();
             bytes += uploaded.uploaded_bytes;
             let against = match uploaded.base_used {
                 CheckpointId::NONE => SubtaskState::default(),

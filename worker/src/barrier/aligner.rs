@@ -16,7 +16,7 @@ use flott_proto::ids::CheckpointId;
 use crate::network::Barrier;
 
 /// What the run loop is to do after a barrier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Hold back the barrier's channel.
     Block,
@@ -70,15 +70,15 @@ impl BarrierAligner {
         if let Some(superseded) = superseded {
             self.end(superseded);
         }
-        let channels = self.channels;
+        let (channels, id) = (self.channels, barrier.checkpoint);
         let aligning = self.current.get_or_insert_with(|| Aligning {
             barrier,
             arrived: vec![false; channels],
         });
         aligning.arrived[channel] = true;
         if aligning.arrived.iter().all(|arrived| *arrived) {
-            let barrier = aligning.barrier;
-            self.end(barrier.checkpoint);
+            let barrier = aligning.barrier.clone();
+            self.end(id);
             return Step::Snapshot(barrier);
         }
         superseded.map_or(Step::Block, |superseded| Step::Abort { superseded })
@@ -120,6 +120,7 @@ mod tests {
             checkpoint: CheckpointId(checkpoint),
             base: CheckpointId::NONE,
             kind: CheckpointKind::Checkpoint,
+            savepoint_directory: None,
         }
     }
 

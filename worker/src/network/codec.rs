@@ -17,6 +17,9 @@ use super::frame::{FrameHeader, FrameKind};
 use super::{Barrier, Cost, Element};
 use crate::Error;
 
+/// Of a barrier without the directory of a savepoint.
+const BARRIER_BYTES: usize = 20;
+
 /// The sending end of a channel.
 #[derive(Default)]
 pub struct ChannelEncoder {
@@ -67,10 +70,12 @@ impl ChannelEncoder {
             }
             .write(&[], out),
             Element::Barrier(barrier) => {
-                let mut body = [0; 20];
-                body[..8].copy_from_slice(&barrier.checkpoint.0.to_le_bytes());
-                body[8..16].copy_from_slice(&barrier.base.0.to_le_bytes());
-                body[16..].copy_from_slice(&(barrier.kind as i32).to_le_bytes());
+                let directory = barrier.savepoint_directory.as_deref().unwrap_or_default();
+                let mut body = Vec::with_capacity(BARRIER_BYTES + directory.len());
+                body.extend(barrier.checkpoint.0.to_le_bytes());
+                body.extend(barrier.base.0.to_le_bytes());
+                body.extend((barrier.kind as i32).to_le_bytes());
+                body.extend(directory.as_bytes());
                 header(FrameKind::Barrier).write(&body, out)
             }
             Element::EndOfData => header(FrameKind::EndOfData).write(&[], out),
@@ -170,20 +175,7 @@ impl ChannelDecoder {
             (FrameKind::Watermark, 8) => number(0).map(|time| Element::Watermark(time as i64)),
             (FrameKind::Idle, 0) => Some(Element::Idle(header.flag)),
             (FrameKind::EndOfData, 0) => Some(Element::EndOfData),
-            (FrameKind::Barrier, 20) => {
-                let kind = i32::from_le_bytes([body[16], body[17], body[18], body[19]]);
-                let kind = CheckpointKind::try_from(kind).ok();
-                number(0)
-                    .zip(number(8))
-                    .zip(kind)
-                    .map(|((checkpoint, base), kind)| {
-                        Element::Barrier(Barrier {
-                            checkpoint: CheckpointId(checkpoint),
-                            base: CheckpointId(base),
-                            kind,
-                        })
-                    })
-            }
+            (FrameKind::Barrier, BARRIER_BYTES..) => barrier(&body).map(Element::Barrier),
             _ => None,
         };
         let element = element
@@ -199,6 +191,20 @@ impl ChannelDecoder {
         let batch = self.stream.decode(&mut buffer)?;
         Ok(batch.filter(|_| buffer.is_empty()))
     }
+}
+
+/// The barrier in the body of a frame, if there is one.
+fn barrier(body: &[u8]) -> Option<Barrier> {
+    let (checkpoint, rest) = body.split_first_chunk()?;
+    let (base, rest) = rest.split_first_chunk()?;
+    let (kind, directory) = rest.split_first_chunk()?;
+    let directory = std::str::from_utf8(directory).ok()?;
+    Some(Barrier {
+        checkpoint: CheckpointId(u64::from_le_bytes(*checkpoint)),
+        base: CheckpointId(u64::from_le_bytes(*base)),
+        kind: CheckpointKind::try_from(i32::from_le_bytes(*kind)).ok()?,
+        savepoint_directory: (!directory.is_empty()).then(|| directory.into()),
+    })
 }
 
 #[cfg(test)]
@@ -241,6 +247,12 @@ mod tests {
             checkpoint: CheckpointId(9),
             base: CheckpointId(8),
             kind: CheckpointKind::Savepoint,
+            savepoint_directory: Some("s3://bucket/savepoint-9".into()),
+        };
+        let checkpoint = Barrier {
+            kind: CheckpointKind::Checkpoint,
+            savepoint_directory: None,
+            ..barrier.clone()
         };
         prop_oneof![
             prop::collection::vec(0i64..100, 1..20).prop_map(|keys| Element::Data(batch(&keys))),
@@ -249,6 +261,7 @@ mod tests {
             any::<i64>().prop_map(Element::Watermark),
             any::<bool>().prop_map(Element::Idle),
             Just(Element::Barrier(barrier)),
+            Just(Element::Barrier(checkpoint)),
             Just(Element::EndOfData),
         ]
     }

@@ -27,6 +27,7 @@ pub mod queue;
 pub mod topology;
 
 use std::fmt;
+use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use flott_proto::ids::CheckpointId;
@@ -71,12 +72,14 @@ impl From<&ExchangeChannel> for ChannelId {
 
 /// Divides a stream into what belongs to a checkpoint and what comes after it. Carries all that a task needs to know
 /// of the trigger, so that no task depends on having heard of the checkpoint from the leader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Barrier {
     pub checkpoint: CheckpointId,
     /// Acks are changes against this completed checkpoint; none: full.
     pub base: CheckpointId,
     pub kind: CheckpointKind,
+    /// Where the files of a savepoint go; `None` for other kinds.
+    pub savepoint_directory: Option<Arc<str>>,
 }
 
 /// What flows through a channel.

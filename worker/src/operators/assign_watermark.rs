@@ -101,7 +101,7 @@ impl AssignWatermark {
 
 impl Operator for AssignWatermark {
     fn open(&mut self, ctx: &mut OperatorContext<'_>) -> Result<(), Error> {
-        self.origin = restore::origin(ctx);
+        self.origin = restore::origin::<AssignWatermarkState>(ctx);
         let states = restore::partial_states_of::<AssignWatermarkState>(ctx)?;
         // Of several inputs that are now one, none may be ahead of its rows.
         if let Some(watermark) = states.iter().map(|state| state.watermark_ms).min() {

@@ -17,7 +17,7 @@ mod filter;
 mod project;
 pub(crate) mod registry;
 pub(crate) mod restore;
-mod window;
+pub(crate) mod window;
 
 use std::fmt;
 

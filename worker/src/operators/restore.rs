@@ -5,7 +5,8 @@
 //! missing there would be lost rows, and is refused.
 
 use bytes::Bytes;
-use flott_proto::wire::{self, StateOrigin};
+use flott_proto::state_schema::kind_name;
+use flott_proto::wire::{self, StateKind, StateOrigin};
 use prost::Message;
 
 use super::OperatorContext;
@@ -13,12 +14,16 @@ use crate::Error;
 
 /// An operator state that says who wrote it.
 pub(crate) trait OriginatedState: Message + Default {
+    const KIND: StateKind;
+
     fn origin(&self) -> Option<&StateOrigin>;
 }
 
 macro_rules! originated {
-    ($($state:ident),*) => {$(
+    ($($state:ident: $kind:ident),*) => {$(
         impl OriginatedState for wire::$state {
+            const KIND: StateKind = StateKind::$kind;
+
             fn origin(&self) -> Option<&StateOrigin> {
                 self.origin.as_ref()
             }
@@ -26,16 +31,17 @@ macro_rules! originated {
     )*};
 }
 originated!(
-    FileSourceState,
-    NexmarkSourceState,
-    AssignWatermarkState,
-    WindowAggregateState,
-    FileSinkState
+    FileSourceState: FileSource,
+    NexmarkSourceState: NexmarkSource,
+    AssignWatermarkState: AssignWatermark,
+    WindowAggregateState: WindowAggregate,
+    FileSinkState: FileSink
 );
 
-/// The origin of what this subtask writes.
-pub(crate) fn origin(ctx: &OperatorContext<'_>) -> StateOrigin {
+/// The origin of the state `S` that this subtask writes.
+pub(crate) fn origin<S: OriginatedState>(ctx: &OperatorContext<'_>) -> StateOrigin {
     StateOrigin {
+        kind: S::KIND.into(),
         subtask: ctx.chain.task.subtask.subtask,
         parallelism: ctx.chain.parallelism,
     }
@@ -78,8 +84,11 @@ fn decode<S: OriginatedState>(ctx: &OperatorContext<'_>) -> Result<(Vec<S>, bool
         return Ok((Vec::new(), true));
     }
     states.sort_by_key(|(origin, _)| (origin.parallelism, origin.subtask));
-    let own = origin(ctx);
-    if let Some(at) = states.iter().position(|(origin, _)| *origin == own) {
+    let own = origin::<S>(ctx);
+    let is_own = |origin: &StateOrigin| {
+        (origin.subtask, origin.parallelism) == (own.subtask, own.parallelism)
+    };
+    if let Some(at) = states.iter().position(|(origin, _)| is_own(origin)) {
         return Ok((vec![states.swap_remove(at).1], true));
     }
     let complete = states.iter().enumerate().all(|(at, (origin, _))| {
@@ -101,6 +110,15 @@ fn decode_one<S: OriginatedState>(
     let origin = *state
         .origin()
         .ok_or_else(|| Error::user(place(ctx), "restored state does not say who wrote it"))?;
+    if origin.kind() != S::KIND && origin.kind() != StateKind::Unspecified {
+        let (found, own) = (kind_name(origin.kind()), kind_name(S::KIND));
+        return Err(Error::user(
+            place(ctx),
+            format!(
+                "restored state is that of a {found} and not of a {own}; give the operator a new uid"
+            ),
+        ));
+    }
     Ok((origin, state))
 }
 

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use flott_node::storage::ObjectStorage;
 use flott_node::{Failpoint, OnFailure, SharedClock, Tasks};
 use flott_proto::ids::{CheckpointId, TaskId};
 use flott_proto::state_handle::SubtaskDelta;
-use flott_proto::wire::{CheckpointAck, CheckpointKind};
+use flott_proto::wire::CheckpointAck;
 use flott_statestore::{LocalSnapshot, SnapshotUploader, Uploaded};
 use tokio_util::sync::CancellationToken;
 
@@ -115,10 +116,9 @@ impl Checkpoints {
         let (events, clock) = (self.events.clone(), SharedClock::clone(&self.clock));
         let upload = async move {
             let start = clock.monotonic();
-            let self_contained = barrier.kind == CheckpointKind::Savepoint;
             let uploaded = tokio::select! { biased;
                 () = cancel.cancelled() => return Ok::<_, Infallible>(()),
-                uploaded = uploader.upload(keyed, barrier.base, self_contained) => uploaded,
+                uploaded = upload(&uploader, keyed, &barrier) => uploaded,
             };
             let took = clock.monotonic().saturating_sub(start);
             metrics::checkpoint_uploaded(took);
@@ -127,11 +127,7 @@ impl Checkpoints {
                     Failpoint::BeforeAck.pass();
                     events.send_acknowledged(ack.of(uploaded, took)).await;
                 }
-                Err(error) => {
-                    events
-                        .send_declined(checkpoint, Error::from(error).full_text())
-                        .await
-                }
+                Err(error) => events.send_declined(checkpoint, error.full_text()).await,
             }
             cancel.cancel();
             Ok(())
@@ -158,6 +154,23 @@ impl Checkpoints {
             uploader.aborted(checkpoint);
         }
     }
+}
+
+/// Carries the files of a checkpoint to the job's storage, those of a savepoint to its own directory.
+async fn upload(
+    uploader: &SnapshotUploader,
+    keyed: LocalSnapshot,
+    barrier: &Barrier,
+) -> Result<Uploaded, Error> {
+    let savepoint = match barrier.savepoint_directory.as_deref() {
+        Some(root) => Some(ObjectStorage::open(root).map_err(|error| Error::Storage {
+            root: root.to_owned(),
+            what: error.to_string(),
+        })?),
+        None => None,
+    };
+    let uploaded = uploader.upload(keyed, barrier.base, savepoint.as_ref());
+    Ok(uploaded.await?)
 }
 
 /// An ack that lacks what the upload will say.

@@ -15,7 +15,7 @@ use crate::Error;
 use crate::network::Barrier;
 
 /// What a task is told. The order to end is no such event: it overtakes all of them, see [`Mailbox::interrupt`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
     /// Source tasks emit this barrier; others have heard of the checkpoint.
     TriggerCheckpoint(Barrier),

@@ -426,7 +426,7 @@ impl Task {
             .aligner
             .as_mut()
             .expect("barriers come through channels");
-        let was_aligning = aligner.aligning().is_some();
+        let (id, was_aligning) = (barrier.checkpoint, aligner.aligning().is_some());
         match aligner.on_barrier(channel, barrier) {
             Step::Block => {
                 if !was_aligning {
@@ -445,7 +445,7 @@ impl Task {
                 self.gate.unblock_all();
             }
             Step::Abort { superseded } => {
-                info!(checkpoint = %superseded, by = %barrier.checkpoint, "alignment given up");
+                info!(checkpoint = %superseded, by = %id, "alignment given up");
                 self.gate.unblock_all();
                 self.aligning_since = self.clock.monotonic();
                 self.gate.block(channel);
@@ -460,7 +460,7 @@ impl Task {
         let start = self.clock.monotonic();
         let (operators, keyed) = self.chain.snapshot(barrier.checkpoint)?;
         let sync = self.clock.monotonic().saturating_sub(start);
-        self.output.barrier(barrier)?;
+        self.output.barrier(barrier.clone())?;
         self.checkpoints.start(Snapshot {
             barrier,
             operators,

@@ -203,7 +203,7 @@ impl Job<'_> {
         }
         for (window, _, uploader) in &mut attempt.windows {
             let (operators, keyed) = window.snapshot(id).unwrap();
-            let upload = uploader.upload(keyed.unwrap(), CheckpointId::NONE, false);
+            let upload = uploader.upload(keyed.unwrap(), CheckpointId::NONE, None);
             let uploaded = self.runtime.block_on(upload).unwrap();
             let files = uploaded
                 .added

@@ -15,3 +15,4 @@ mod dataflow_sink;
 mod runtime;
 mod runtime_cluster;
 mod runtime_network;
+mod saved_state;

@@ -577,6 +577,7 @@ pub(crate) fn trigger(
         base_checkpoint_id: base,
         kind: kind.into(),
         triggered_at_ms: 0,
+        savepoint_directory: String::new(),
     })
 }
 

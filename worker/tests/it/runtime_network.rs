@@ -119,6 +119,7 @@ fn barrier(checkpoint: u64) -> Barrier {
         checkpoint: CheckpointId(checkpoint),
         base: CheckpointId(checkpoint - 1),
         kind: CheckpointKind::Checkpoint,
+        savepoint_directory: None,
     }
 }
 

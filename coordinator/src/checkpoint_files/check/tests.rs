@@ -124,6 +124,45 @@ async fn metadata_is_always_read() {
 }
 
 #[tokio::test]
+async fn a_savepoint_is_looked_for_in_its_own_directory() {
+    let mut stored = Stored::new("check-savepoint").await;
+    let directory = ObjectStorage::open("memory:///check-savepoint-elsewhere").unwrap();
+    let mut savepoint = (**stored.job().checkpoints.latest().unwrap()).clone();
+    savepoint.kind = crate::core::checkpoint::CheckpointKind::Savepoint;
+    savepoint.external_path = directory.root().to_owned();
+    savepoint.metadata_object = None;
+    let mut subtasks = savepoint.subtasks.values_mut();
+    subtasks.next().unwrap().files.retain(|path, file| {
+        file.path = "7-1-v-0/00000001".to_owned();
+        file.crc32c = crc32c::crc32c(&content_of(file));
+        !path.is_empty()
+    });
+    subtasks.for_each(|state| state.files.clear());
+    let file = savepoint.files().next().unwrap().clone();
+    directory.put(&file.path, content_of(&file)).await.unwrap();
+    let metadata = super::super::encode(&flott_proto::wire::CheckpointMetadata {
+        version: 1,
+        ..Default::default()
+    });
+    directory.put(paths::METADATA, metadata).await.unwrap();
+    let job = Arc::make_mut(stored.world.state.jobs.get_mut(&stored.id).unwrap());
+    job.checkpoints.savepoints.push(Arc::new(savepoint));
+
+    let named = |verified: Verified| -> Vec<String> {
+        let damaged = verified.damaged.into_iter();
+        damaged.map(|damaged| damaged.path).collect()
+    };
+    let verified = all(stored.job(), true).await.unwrap();
+    assert_eq!(verified.checkpoints, 3);
+    assert_eq!(named(verified), Vec::<String>::new());
+    for path in [&file.path, paths::METADATA] {
+        directory.delete(path).await.unwrap();
+        let damaged = named(all(stored.job(), false).await.unwrap());
+        assert!(damaged.contains(&directory.url(path)), "{damaged:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_was_retired_while_files_were_read_is_not_damaged() {
     let mut stored = Stored::new("check-retired").await;
     let (shared, new) = stored.shared_and_new();

@@ -4,7 +4,7 @@ use flott_proto::ids::{CheckpointId, JobId, Namespace};
 use flott_proto::state_handle::SubtaskDelta;
 use flott_proto::wire;
 
-use super::Refused;
+use super::{Refused, claim};
 use crate::core::checkpoint::{CheckpointKind, CompletedCheckpoint, PendingRecord};
 use crate::core::history::What;
 use crate::core::job::{Job, JobStatus, SavepointRequest};
@@ -47,6 +47,11 @@ pub(super) fn begin(
     if kind == CheckpointKind::Savepoint && job.savepoint_request.is_none() {
         return Err(Refused::new("nobody asked for a savepoint"));
     }
+    if begin.savepoint_directory.is_empty() == (kind == CheckpointKind::Savepoint) {
+        return Err(Refused::new(
+            "a savepoint has a directory of its own, and nothing else has",
+        ));
+    }
     job.checkpoints.last_id = id;
     job.checkpoints.pending = Some(PendingRecord {
         id,
@@ -54,7 +59,7 @@ pub(super) fn begin(
         attempt: job.attempt,
         triggered_at_ms: now,
         base,
-        target_directory: begin.target_directory.clone(),
+        savepoint_directory: begin.savepoint_directory.clone(),
     });
     Ok(())
 }
@@ -100,6 +105,7 @@ pub(super) fn complete(
         check_quota(job, &completed, quota, used)?;
     }
     job.checkpoints.complete(completed, retained_max);
+    let stands_alone = job.checkpoints.retained.len() >= retained_max;
     match pending.kind {
         CheckpointKind::Checkpoint => {
             if job.rescale_to.is_some() {
@@ -119,6 +125,10 @@ pub(super) fn complete(
             }
             job.answer_savepoint(Ok(complete.external_path.clone()));
         }
+    }
+    if stands_alone {
+        let id = job.id.clone();
+        claim::use_up(state, &id);
     }
     Ok(())
 }
@@ -263,6 +273,9 @@ pub(super) fn forget_files(
     let job = state.job_mut(&forget.job_id)?;
     for path in &forget.paths {
         job.checkpoints.retired.remove(path);
+    }
+    for directory in &forget.directories {
+        job.checkpoints.retired_directories.remove(directory);
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use flott_proto::ids::{AttemptNumber, CheckpointId, JobId, LeaderEpoch, Namespace};
 use flott_proto::wire;
 
-use super::Refused;
+use super::{Refused, claim};
 use crate::core::checkpoint::CheckpointStore;
 use crate::core::graph_object::graph_from_wire;
 use crate::core::history::History;
@@ -56,7 +56,9 @@ pub(super) fn submit(state: &mut ClusterState, submit: &wire::SubmitJob) -> Resu
             "an object with the same job graph is being deleted; submit again in a moment",
         ));
     }
+    let claimed = Some(submit.claimed_directory.clone()).filter(|claimed| !claimed.is_empty());
     if let Some(metadata) = &submit.restore {
+        claim::check(state, claimed.is_some(), &submit.restore_root, &namespace)?;
         check_kept(state, metadata)?;
     }
     let restore = submit
@@ -82,6 +84,7 @@ pub(super) fn submit(state: &mut ClusterState, submit: &wire::SubmitJob) -> Resu
         failures: FailureHistory::default(),
         assignments: BTreeMap::new(),
         checkpoints: CheckpointStore::default(),
+        claimed,
         restore: restore.map(Arc::new),
         savepoint_request: None,
         savepoint_results: Vec::new(),
@@ -166,16 +169,21 @@ pub(super) fn end(state: &mut ClusterState, end: &wire::EndJob) -> Result<(), Re
         )));
     }
     job.checkpoints.abort(now, "the job has ended", false);
+    job.checkpoints.release_directories(now);
     job.answer_savepoint(Err(format!("the job ended as {status}")));
     job.become_status(now, status, "");
     job.ended_at_ms = now.max(1);
-    // A failed job's checkpoints stay, so that a new one can start from them.
-    if status != JobStatus::Failed {
+    // A failed job's checkpoints stay, so that a new one can start from them; so does what it had claimed.
+    let id = job.id.clone();
+    if status == JobStatus::Failed {
+        job.claimed = None;
+    } else {
         job.checkpoints.retire_all();
     }
     // It never runs again, and neither does anybody else with this graph.
     if let Some(object) = job.graph_object.as_ref().filter(|_| !shared) {
         job.checkpoints.retired.insert(object.path.clone());
     }
+    claim::use_up(state, &id);
     Ok(())
 }

@@ -8,6 +8,7 @@
 
 mod attempt;
 mod checkpoint;
+mod claim;
 mod job;
 mod kv;
 pub(crate) mod namespace;
@@ -63,6 +64,12 @@ impl ClusterState {
             Ok(response) => response,
             Err(Refused(reason)) => Response::Refused(reason),
         }
+    }
+
+    /// Why a submission would be refused now, if so. Changes nothing.
+    pub fn would_refuse(&self, submit: &wire::SubmitJob) -> Option<String> {
+        let refused = job::submit(&mut self.clone(), submit).err();
+        refused.map(|Refused(reason)| reason)
     }
 
     fn decide(

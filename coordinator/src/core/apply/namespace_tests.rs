@@ -1,6 +1,6 @@
 //! Namespaces and quotas: what is refused, and what holds whatever is decided in whichever order.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use flott_proto::ids::{JobId, Namespace};
 use flott_proto::wire::{self, command::Decision};
@@ -417,21 +417,18 @@ proptest! {
             let digest = digester.digest(&world.state);
             prop_assert_eq!(Digester::default().digest(&read.unwrap()), digest);
         }
-        let mut savepoints: BTreeMap<JobId, Vec<String>> = BTreeMap::new();
+        let mut completed: BTreeSet<String> = BTreeSet::new();
         let doomed: Vec<_> = world.state.jobs.values().cloned().collect();
-        for job in &doomed {
-            let paths = job.checkpoints.savepoint_paths();
-            savepoints.insert(job.id.clone(), paths.into_iter().map(str::to_owned).collect());
-        }
         for name in &NAMES[1..] {
             world.apply(delete(name));
         }
         for _ in 0..400 {
             world.step(10, usize::MAX);
-            for job in world.state.jobs.values() {
-                let paths = job.checkpoints.savepoint_paths();
-                savepoints.insert(job.id.clone(), paths.into_iter().map(str::to_owned).collect());
-            }
+            let savepoints = world.state.jobs.values().flat_map(|job| &job.checkpoints.savepoints);
+            completed.extend(savepoints.map(|savepoint| savepoint.external_path.clone()));
+        }
+        for directory in &completed {
+            prop_assert!(world.savepoints.contains_key(directory), "{directory} is the user's");
         }
         prop_assert_eq!(world.state.namespaces.len(), 1);
         let spaces: Vec<_> = world.state.kv.keys().map(Namespace::as_str).collect();
@@ -446,8 +443,11 @@ proptest! {
             }
             prop_assert!(!world.state.jobs.contains_key(&job.id));
             let left = world.objects_of(&job.id);
-            let kept = savepoints.get(&job.id).cloned().unwrap_or_default();
-            prop_assert!(left.iter().all(|path| kept.contains(path)), "{:?}", left);
+            prop_assert!(left.is_empty(), "{:?}", left);
+            let given_up = |directory: &String| {
+                directory.contains(job.id.as_str()) && !completed.contains(directory)
+            };
+            prop_assert!(!world.savepoints.keys().any(given_up));
         }
     }
 }

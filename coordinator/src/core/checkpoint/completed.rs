@@ -11,6 +11,10 @@ use super::CheckpointKind;
 /// Checkpoints that a job's history remembers, completed or not.
 pub const HISTORY_MAX: usize = 32;
 
+/// What there is of a savepoint that was given up is left alone for so long: tasks that have not heard of it yet still
+/// write there.
+const GIVEN_UP_SAVEPOINT_REST_MS: i64 = 60_000;
+
 /// A checkpoint that has been begun and neither completed nor aborted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PendingRecord {
@@ -20,8 +24,8 @@ pub struct PendingRecord {
     pub triggered_at_ms: i64,
     /// What acks are changes against; [`CheckpointId::NONE`]: nothing.
     pub base: CheckpointId,
-    /// Of a savepoint.
-    pub target_directory: String,
+    /// A savepoint's own directory, absolute; empty for other kinds.
+    pub savepoint_directory: String,
 }
 
 /// A completed checkpoint with the whole state of every subtask.
@@ -40,6 +44,14 @@ pub struct CompletedCheckpoint {
 }
 
 impl CompletedCheckpoint {
+    /// What its files' paths are relative to; `checkpoint_dir` is the job's.
+    pub fn root<'a>(&'a self, checkpoint_dir: &'a str) -> &'a str {
+        match self.kind {
+            CheckpointKind::Savepoint => &self.external_path,
+            CheckpointKind::Checkpoint | CheckpointKind::Final => checkpoint_dir,
+        }
+    }
+
     /// Bytes of the whole state, whether uploaded for this checkpoint or before. Files that subtasks share count once.
     pub fn size(&self) -> u64 {
         let operators = self.subtasks.values().map(SubtaskState::operators_size);
@@ -117,10 +129,12 @@ pub struct CheckpointStore {
     pub retained: Vec<Arc<CompletedCheckpoint>>,
     /// Bytes of the files of `retained`, each file once.
     pub retained_bytes: u64,
-    /// Oldest first; the user's, never deleted by the system.
+    /// Oldest first; the user's.
     pub savepoints: Vec<Arc<CompletedCheckpoint>>,
     /// Objects that nobody needs any more and that may still exist.
     pub retired: BTreeSet<String>,
+    /// Directories of savepoints that are to be deleted, with the log time (ms) from which on.
+    pub retired_directories: BTreeMap<String, i64>,
     /// Newest last.
     pub history: Vec<Summary>,
     pub completed_count: u64,
@@ -258,7 +272,7 @@ impl CheckpointStore {
             .collect()
     }
 
-    /// The pending checkpoint is given up.
+    /// The pending checkpoint is given up; what there is of a savepoint is to be deleted.
     pub fn abort(&mut self, now_ms: i64, reason: &str, counts_as_failure: bool) {
         let Some(pending) = self.pending.take() else {
             return;
@@ -272,9 +286,21 @@ impl CheckpointStore {
             uploaded_bytes: 0,
             outcome: Err(reason.to_owned()),
         });
+        if pending.kind == CheckpointKind::Savepoint {
+            let not_before = now_ms + GIVEN_UP_SAVEPOINT_REST_MS;
+            self.retired_directories
+                .insert(pending.savepoint_directory, not_before);
+        }
         if counts_as_failure {
             self.failed_count += 1;
             self.failed_in_a_row += 1;
+        }
+    }
+
+    /// The job's tasks have ended: nobody writes any more where something is to be deleted.
+    pub fn release_directories(&mut self, now_ms: i64) {
+        for not_before_ms in self.retired_directories.values_mut() {
+            *not_before_ms = now_ms.min(*not_before_ms);
         }
     }
 

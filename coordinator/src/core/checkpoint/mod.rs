@@ -15,6 +15,9 @@
 //! reading object storage. A file may be deleted only if no retained checkpoint, savepoint or restore point names it:
 //! [`CheckpointStore`] keeps that as plain set arithmetic, after each change.
 //!
+//! A savepoint lies in a directory of its own and is the user's, unless a job claims it (`core/apply/claim.rs`). What there is
+//! of one that was given up is retired as a directory, since nobody has heard of all its files.
+//!
 //! - [`completed`]: retained, retired, deleted.
 //! - [`pending`]: collects acks, in the leader's memory.
 
@@ -31,7 +34,7 @@ pub use pending::{Ack, PendingCheckpoint, Step};
 pub enum CheckpointKind {
     /// By the clock.
     Checkpoint,
-    /// By a user; self-contained, never deleted by the system.
+    /// By a user; self-contained, and deleted by the system only if a job has claimed it.
     Savepoint,
     /// The last of a job whose input has ended.
     Final,

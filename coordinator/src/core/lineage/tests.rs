@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::core::checkpoint::PendingRecord;
 use crate::core::testing::World;
 
 const SETTINGS: [(&str, &str); 2] = [
@@ -100,6 +101,30 @@ fn a_job_goes_on_in_the_new_lineage_and_deletes_nothing_of_the_old_one() {
         "{deleted:?}"
     );
     assert!(!of_old.is_empty() && job.checkpoints.retired.is_empty());
+}
+
+/// The old lineage may complete the savepoint that the new one knows as begun, and may have a use for what was claimed.
+#[test]
+fn the_new_lineage_deletes_no_savepoint_of_the_old_one() {
+    let (mut world, id) = running();
+    let job = Arc::make_mut(world.state.jobs.get_mut(&id).unwrap());
+    job.checkpoints.last_id = job.checkpoints.last_id.next();
+    job.checkpoints.pending = Some(PendingRecord {
+        id: job.checkpoints.last_id,
+        kind: CheckpointKind::Savepoint,
+        attempt: job.attempt,
+        triggered_at_ms: 0,
+        base: CheckpointId::NONE,
+        savepoint_directory: "memory:///begun".into(),
+    });
+    let used_up = "memory:///used-up".to_owned();
+    job.checkpoints.retired_directories.insert(used_up, 0);
+    job.claimed = Some("memory:///claimed".into());
+    world.state.begin_lineage(beginning(99)).unwrap();
+    world.state.check();
+    let job = world.job(&id);
+    assert!(job.checkpoints.retired_directories.is_empty());
+    assert_eq!((&job.claimed, &job.checkpoints.pending), (&None, &None));
 }
 
 #[test]

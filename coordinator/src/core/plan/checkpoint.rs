@@ -2,6 +2,7 @@
 //! input has ended or that was stopped with a savepoint.
 
 use flott_proto::ids::{CheckpointId, TaskManagerId};
+use flott_proto::paths;
 use flott_proto::wire::{self, TaskState, command::Decision, job_manager_message::Message};
 
 use super::placement::Placement;
@@ -23,28 +24,24 @@ pub(super) fn drive(
         conclude(situation, job, pending, plan);
     } else if job.final_checkpoint.is_some() {
         end(job, placement, plan);
-    } else if let Some((kind, target_directory)) = due(situation, job, placement) {
-        begin(job, kind, target_directory, plan);
+    } else if let Some(kind) = due(situation, job, placement) {
+        begin(situation, job, kind, plan);
     }
 }
 
-/// The checkpoint that it is time for, if any, and its target directory.
-fn due(
-    situation: Situation<'_>,
-    job: &Job,
-    placement: &Placement<'_>,
-) -> Option<(CheckpointKind, String)> {
+/// The checkpoint that it is time for, if any.
+fn due(situation: Situation<'_>, job: &Job, placement: &Placement<'_>) -> Option<CheckpointKind> {
     if !placement.all(TaskView::is_running) {
         return None;
     }
     if placement.all(|task| task.state == TaskState::EndOfData) {
-        return Some((CheckpointKind::Final, String::new()));
+        return Some(CheckpointKind::Final);
     }
-    if let Some(request) = &job.savepoint_request {
-        return Some((CheckpointKind::Savepoint, request.target_directory.clone()));
+    if job.savepoint_request.is_some() {
+        return Some(CheckpointKind::Savepoint);
     }
     if job.rescale_to.is_some() {
-        return Some((CheckpointKind::Checkpoint, String::new()));
+        return Some(CheckpointKind::Checkpoint);
     }
     let settings = &job.settings;
     if settings.checkpoint_interval.is_zero() {
@@ -57,10 +54,23 @@ fn due(
     let last_ended = last.map_or(0, |last| last.triggered_at_ms + last.duration_ms as i64);
     let due_at = (last_begun + settings.checkpoint_interval.as_millis() as i64)
         .max(last_ended + settings.checkpoint_min_pause.as_millis() as i64);
-    (situation.now.wall_ms >= due_at).then_some((CheckpointKind::Checkpoint, String::new()))
+    (situation.now.wall_ms >= due_at).then_some(CheckpointKind::Checkpoint)
 }
 
-fn begin(job: &Job, kind: CheckpointKind, target_directory: String, plan: &mut Plan) {
+fn begin(situation: Situation<'_>, job: &Job, kind: CheckpointKind, plan: &mut Plan) {
+    let id = job.checkpoints.last_id.next();
+    let savepoint = job
+        .savepoint_request
+        .as_ref()
+        .filter(|_| kind == CheckpointKind::Savepoint);
+    let savepoint_directory = savepoint.map(|request| {
+        paths::savepoint(
+            &request.target_directory,
+            &job.id,
+            id,
+            situation.state.epoch,
+        )
+    });
     let base = match kind {
         CheckpointKind::Savepoint => CheckpointId::NONE,
         CheckpointKind::Checkpoint | CheckpointKind::Final => job
@@ -71,10 +81,10 @@ fn begin(job: &Job, kind: CheckpointKind, target_directory: String, plan: &mut P
     let begin = wire::BeginCheckpoint {
         job_id: job.id.to_string(),
         attempt: job.attempt.0,
-        checkpoint_id: job.checkpoints.last_id.next().0,
+        checkpoint_id: id.0,
         kind: wire::CheckpointKind::from(kind).into(),
         base_checkpoint_id: base.0,
-        target_directory,
+        savepoint_directory: savepoint_directory.unwrap_or_default(),
     };
     plan.proposals
         .push((job.id.clone(), Decision::BeginCheckpoint(begin)));
@@ -90,6 +100,7 @@ fn trigger(job: &Job, placement: &Placement<'_>, pending: &PendingRecord, plan: 
         base_checkpoint_id: pending.base.0,
         kind: wire::CheckpointKind::from(pending.kind).into(),
         triggered_at_ms: pending.triggered_at_ms,
+        savepoint_directory: pending.savepoint_directory.clone(),
     };
     for (host, _, told) in listeners(job, placement) {
         if told.triggered != pending.id {

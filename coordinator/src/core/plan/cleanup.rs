@@ -49,14 +49,17 @@ pub(super) fn files(
     borrowed: &BTreeSet<&str>,
     plan: &mut Plan,
 ) {
+    let what = || UnderWay::DeleteFiles(job.id.clone());
+    if situation.observed.is_under_way(what) {
+        return;
+    }
     let retired = job.checkpoints.retired.iter();
     let mut batch = retired
         .filter(|path| !borrowed.contains(path.as_str()))
         .take(DELETE_BATCH_MAX)
         .peekable();
-    let what = || UnderWay::DeleteFiles(job.id.clone());
-    if batch.peek().is_none() || situation.observed.is_under_way(what) {
-        return;
+    if batch.peek().is_none() {
+        return savepoint(situation, job, plan);
     }
     let cluster = &situation.settings.cluster;
     let (paths, foreign): (Vec<String>, Vec<String>) =
@@ -65,6 +68,7 @@ pub(super) fn files(
         let forget = wire::ForgetFiles {
             job_id: job.id.to_string(),
             paths: foreign,
+            directories: Vec::new(),
         };
         plan.chores.push((
             UnderWay::DeleteFiles(job.id.clone()),
@@ -76,6 +80,21 @@ pub(super) fn files(
         job: job.id.clone(),
         paths,
     });
+}
+
+/// Deletes the first savepoint whose time has come. One that another job may have to read is left alone until then.
+fn savepoint(situation: Situation<'_>, job: &Job, plan: &mut Plan) {
+    let mut retired = job.checkpoints.retired_directories.iter();
+    let due = retired.find(|(directory, not_before_ms)| {
+        let mut jobs = situation.state.jobs.values();
+        **not_before_ms <= situation.now.wall_ms && !jobs.any(|job| job.would_start_from(directory))
+    });
+    if let Some((directory, _)) = due {
+        plan.works.push(Work::DeleteSavepoint {
+            job: job.id.clone(),
+            directory: directory.clone(),
+        });
+    }
 }
 
 /// Ends tasks that are not of the present attempt of a running job: of a job that has ended or is ending, of an attempt

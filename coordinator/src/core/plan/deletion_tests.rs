@@ -74,14 +74,8 @@ fn a_deleted_namespace_goes_with_all_that_is_in_it_whoever_leads_at_which_step()
         // new one gets further: what it sweeps it has to propose as well.
         for every in 3..6 {
             let (mut world, jobs, other) = inhabited();
-            let kept: Vec<String> = world
-                .job(&jobs[0])
-                .checkpoints
-                .savepoint_paths()
-                .into_iter()
-                .map(str::to_owned)
-                .collect();
-            assert!(!kept.is_empty());
+            let savepoints = world.savepoints.clone();
+            assert_eq!(savepoints.len(), 1);
             let before = world.job(&other).checkpoints.completed_count;
             world.delete_namespace("team");
             for step in 0.. {
@@ -97,9 +91,9 @@ fn a_deleted_namespace_goes_with_all_that_is_in_it_whoever_leads_at_which_step()
             assert_eq!(world.state.jobs.len(), 1, "only the other tenant's");
             for job in &jobs {
                 let left = world.objects_of(job);
-                assert!(left.iter().all(|path| kept.contains(path)), "{left:?}");
+                assert!(left.is_empty(), "{left:?}");
             }
-            assert_eq!(world.objects_of(&jobs[0]).len(), kept.len());
+            assert_eq!(world.savepoints, savepoints, "they are the user's");
             world.run_until("the other job goes on", |world| {
                 world.job(&other).checkpoints.completed_count > before
             });
@@ -108,6 +102,41 @@ fn a_deleted_namespace_goes_with_all_that_is_in_it_whoever_leads_at_which_step()
             world.create_namespace("team", Quota::default());
             assert_eq!(world.state.jobs_in(&"team".parse().unwrap()).count(), 0);
         }
+    }
+}
+
+/// What tasks had written when they failed stayed for ever, for only they knew its name.
+#[test]
+fn what_there_is_of_a_savepoint_that_was_given_up_is_deleted_and_a_complete_one_never() {
+    for cut in 1..12 {
+        let mut world = World::new(2);
+        let job = submit(&mut world, "default", &[CHECKPOINTS]);
+        world.step(10, ALL);
+        world.run_until("a checkpoint", |world| {
+            world.job(&job).checkpoints.completed_count > 0
+        });
+        let request = wire::RequestSavepoint {
+            namespace: "default".into(),
+            job_id: job.to_string(),
+            request_id: "r".into(),
+            target_directory: "memory:///savepoints".into(),
+            ..Default::default()
+        };
+        world.apply(Decision::RequestSavepoint(request));
+        world.step(1, cut);
+        world.change_leader();
+        world.fail_task_of(&job);
+        world.run_until("an answer", |world| {
+            !world.job(&job).savepoint_results.is_empty()
+        });
+        for _ in 0..20 {
+            world.step(5_000, ALL);
+            world.change_leader();
+        }
+        let complete = world.job(&job).checkpoints.savepoints.iter();
+        let complete: Vec<_> = complete.map(|savepoint| &savepoint.external_path).collect();
+        assert!(world.savepoints.keys().eq(complete), "cut {cut}");
+        assert!(world.job(&job).checkpoints.retired_directories.is_empty());
     }
 }
 

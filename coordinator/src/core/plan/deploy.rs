@@ -12,6 +12,7 @@ use flott_proto::wire::{self, command::Decision, job_manager_message::Message};
 use super::placement::Placement;
 use super::slots::Slots;
 use super::{Plan, Situation, Work};
+use crate::core::checkpoint::CheckpointKind;
 use crate::core::job::{Assignment, Job, JobStatus, Start};
 use crate::core::namespace::Usage;
 use crate::core::observed::UnderWay;
@@ -195,14 +196,19 @@ fn restore(job: &Job, subtask: &SubtaskId) -> wire::TaskDeployment {
         }
         state
     });
+    // Files that are not the job's own are nobody's base.
+    let elsewhere = match start {
+        Start::Submitted(point) => Some(point.root.as_str()),
+        Start::Checkpoint(checkpoint) if checkpoint.kind == CheckpointKind::Savepoint => {
+            Some(checkpoint.external_path.as_str())
+        }
+        Start::Checkpoint(_) => None,
+    };
     wire::TaskDeployment {
         restore: restore.collect(),
         restore_checkpoint_id: start.id().0,
-        restore_is_base: same && matches!(start, Start::Checkpoint(_)),
-        restore_root: match start {
-            Start::Submitted(point) => point.root.clone(),
-            Start::Checkpoint(_) => String::new(),
-        },
+        restore_is_base: same && elsewhere.is_none(),
+        restore_root: elsewhere.unwrap_or_default().to_owned(),
         ..Default::default()
     }
 }

@@ -73,6 +73,8 @@ pub enum Work {
     },
     /// Delete objects that were retired.
     DeleteFiles { job: JobId, paths: Vec<String> },
+    /// Delete a savepoint whose directory was retired.
+    DeleteSavepoint { job: JobId, directory: String },
     /// Delete what is left in the directory of a job that has ended, but for savepoints.
     Sweep { job: JobId },
     /// Read the job's graph, which is too large for the log.
@@ -163,6 +165,8 @@ pub fn plan(state: &ClusterState, observed: &Observed, settings: &Settings, now:
     plan
 }
 
+#[cfg(test)]
+mod claim_tests;
 #[cfg(test)]
 mod cost_tests;
 #[cfg(test)]

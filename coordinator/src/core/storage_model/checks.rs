@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use flott_proto::ids::{CheckpointId, JobId, TaskId};
-use flott_proto::wire;
+use flott_proto::{paths, wire};
 
 use super::super::JobStatus;
 use super::super::checkpoint::CompletedCheckpoint;
 use super::super::job::{Job, Start};
 use super::Model;
+use super::objects::{SAVEPOINTS, directory_of, object};
 
 impl Model {
     /// Every object that somebody may need exists.
@@ -28,14 +29,17 @@ impl Model {
             {
                 let files = point.subtasks.values().flat_map(|state| state.files.keys());
                 for path in files {
-                    assert!(self.objects.has(path), "{} is to start from {path}", job.id);
+                    let object = object(&point.root, path);
+                    assert!(self.objects.has(&object), "{} needs {object}", job.id);
                 }
             }
         }
-        for (path, files) in &self.savepoints {
-            assert!(self.objects.has(path), "savepoint {path} is complete");
-            for file in files {
-                assert!(self.objects.has(file), "savepoint {path} needs {file}");
+        for (directory, objects) in &self.savepoints {
+            for object in objects {
+                assert!(
+                    self.objects.has(object),
+                    "savepoint {directory} needs {object}"
+                );
             }
         }
     }
@@ -78,10 +82,13 @@ impl Model {
                 self.has_had_checkpoints.insert(job.id.clone());
             }
             for savepoint in &job.checkpoints.savepoints {
-                let files = savepoint.paths().map(str::to_owned).collect();
-                let before = self
-                    .savepoints
-                    .insert(savepoint.external_path.clone(), files);
+                let directory = &savepoint.external_path;
+                if self.claimed.contains(directory) {
+                    continue;
+                }
+                let paths = savepoint.paths().chain([paths::METADATA]);
+                let objects = paths.map(|path| object(directory, path)).collect();
+                let before = self.savepoints.insert(directory.clone(), objects);
                 counts.extend(before.is_none().then_some("savepoint"));
             }
         }
@@ -149,7 +156,9 @@ impl Model {
     /// Jobs that have not ended or whose files are not gone, as far as they will go.
     fn unsettled(&self) -> Vec<JobId> {
         let is_settled = |job: &Job| {
-            job.status.is_terminal() && job.checkpoints.retired.is_empty() && !job.dismissed
+            let store = &job.checkpoints;
+            let retires = !store.retired.is_empty() || !store.retired_directories.is_empty();
+            job.status.is_terminal() && !retires && !job.dismissed
         };
         let jobs = self.state.jobs.values();
         let unsettled = jobs.filter(|job| !is_settled(job));
@@ -158,9 +167,8 @@ impl Model {
 
     fn check_nothing_is_left(&self) {
         let mut needed: BTreeSet<&str> = BTreeSet::new();
-        for (path, files) in &self.savepoints {
-            needed.insert(path);
-            needed.extend(files.iter().map(String::as_str));
+        for objects in self.savepoints.values() {
+            needed.extend(objects.iter().map(String::as_str));
         }
         for job in self.state.jobs.values() {
             let retains = !job.checkpoints.retained.is_empty();
@@ -170,20 +178,31 @@ impl Model {
                 needed.extend(checkpoint.metadata_object.as_deref());
             }
         }
-        let left = self.objects.list(self.settings.cluster.as_str());
-        for path in &left {
-            assert!(
-                needed.contains(path.as_str()) || self.came_after_sweep(path),
-                "{path} is left"
-            );
+        for top in [self.settings.cluster.as_str(), SAVEPOINTS] {
+            for path in &self.objects.list(top) {
+                let is_claimed = self.claimed.contains(directory_of(path));
+                assert!(
+                    needed.contains(path.as_str()) || is_claimed || self.came_after_sweep(path),
+                    "{path} is left"
+                );
+            }
+        }
+        self.check_claimed();
+    }
+
+    /// What a job has claimed is its own until it has failed, or is gone.
+    fn check_claimed(&self) {
+        let jobs = self.state.jobs.values();
+        let ended = jobs.filter(|job| job.status.is_terminal() && job.status != JobStatus::Failed);
+        for job in ended {
+            assert_eq!(job.claimed, None, "{}", job.id);
         }
     }
 
-    /// Whether the object came into being after its job's directory had been swept for the last time: nobody looks for it
-    /// any more. That is the one way to leave an orphan, and takes a put that its sender gave up long ago.
+    /// Whether the object came into being after its directory had been deleted or swept for the last time: nobody looks for
+    /// it any more. That is the one way to leave an orphan, and takes a put that its sender gave up long ago.
     fn came_after_sweep(&self, path: &str) -> bool {
-        let directory = flott_proto::paths::job_of(path).unwrap();
-        let swept_at = self.swept_at.get(directory);
+        let swept_at = self.swept_at.get(directory_of(path));
         swept_at.is_some_and(|listed_at| self.objects.written_at(path) > *listed_at)
     }
 }

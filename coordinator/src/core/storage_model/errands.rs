@@ -13,11 +13,8 @@ use super::super::observed::{FileChecked, FileCondition, MetadataWritten, UnderW
 use super::super::orphans::orphans;
 use super::super::plan::Work;
 use super::leader::{Asked, Proposal};
-use super::objects::{Content, Metadata};
+use super::objects::{Content, Metadata, object};
 use super::{Model, Mutant};
-
-/// Where savepoints go.
-pub(super) const SAVEPOINTS: &str = "savepoints";
 
 #[derive(Debug)]
 pub(super) struct Errand {
@@ -31,7 +28,7 @@ enum Doing {
     WriteMetadata {
         checkpoint: CheckpointId,
         path: String,
-        is_savepoint: bool,
+        savepoint_directory: Option<String>,
         content: Result<Arc<Metadata>, String>,
     },
     Delete {
@@ -45,8 +42,16 @@ enum Doing {
         left: Option<Vec<String>>,
         listed_at: u64,
     },
+    /// `_metadata` goes first.
+    DeleteSavepoint {
+        directory: String,
+        /// None: not listed yet.
+        left: Option<Vec<String>>,
+        listed_at: u64,
+    },
     CheckFile {
         attempt: AttemptNumber,
+        root: String,
         path: String,
     },
     /// `flott checkpoints gc`. The state is read before the directory is listed.
@@ -69,6 +74,15 @@ impl Model {
                 self.under_way(epoch, UnderWay::DeleteFiles(job.clone()));
                 return self.begin_deleting(epoch, &job, paths);
             }
+            Work::DeleteSavepoint { job, directory } => {
+                self.under_way(epoch, UnderWay::DeleteFiles(job.clone()));
+                let doing = Doing::DeleteSavepoint {
+                    directory,
+                    left: None,
+                    listed_at: 0,
+                };
+                (job, doing)
+            }
             Work::Sweep { job } => {
                 let ended = &state.jobs[&job];
                 let kept = ended.checkpoints.savepoint_paths();
@@ -82,11 +96,19 @@ impl Model {
                 (job, doing)
             }
             Work::CheckFile {
-                job, attempt, file, ..
+                job,
+                attempt,
+                root,
+                file,
             } => {
                 self.under_way(epoch, UnderWay::CheckFile(job.clone()));
                 let path = file.path;
-                (job, Doing::CheckFile { attempt, path })
+                let doing = Doing::CheckFile {
+                    attempt,
+                    root,
+                    path,
+                };
+                (job, doing)
             }
             Work::LoadGraph { .. } => unreachable!("the graphs of the model are small"),
         };
@@ -126,11 +148,10 @@ impl Model {
         let job = &state.jobs[id];
         let pending = job.checkpoints.pending.as_ref().unwrap();
         let is_savepoint = pending.kind == CheckpointKind::Savepoint;
-        let directory = if is_savepoint {
-            format!("{SAVEPOINTS}/{}", paths::savepoint(id, checkpoint, epoch))
-        } else {
-            paths::checkpoint(&self.directory(job), checkpoint)
-        };
+        let savepoint_directory = is_savepoint.then(|| pending.savepoint_directory.clone());
+        let directory = savepoint_directory
+            .clone()
+            .unwrap_or_else(|| paths::checkpoint(&self.directory(job), checkpoint));
         let collected = &self.observed_of(epoch).pending[id];
         let acks = collected.acks().values().cloned();
         let resolved = job.resolve(acks);
@@ -139,14 +160,14 @@ impl Model {
             Arc::new(Metadata {
                 job,
                 checkpoint,
-                is_savepoint,
+                savepoint_directory: savepoint_directory.clone(),
                 subtasks,
             })
         });
         Doing::WriteMetadata {
             checkpoint,
             path: format!("{directory}/{}", paths::METADATA),
-            is_savepoint,
+            savepoint_directory,
             content: content.map_err(|error| error.to_string()),
         }
     }
@@ -167,6 +188,7 @@ impl Model {
         let what = match errand.doing {
             Doing::WriteMetadata { .. } => self.write_metadata(errand, in_office),
             Doing::Delete { .. } => self.delete_next(errand, in_office),
+            Doing::DeleteSavepoint { .. } => self.delete_savepoint(errand, in_office),
             Doing::Sweep { .. } => self.sweep(errand, in_office),
             Doing::CheckFile { .. } => self.check_file(errand, in_office),
             Doing::Collect { .. } => self.collect(errand),
@@ -178,7 +200,7 @@ impl Model {
         let Doing::WriteMetadata {
             checkpoint,
             path,
-            is_savepoint,
+            savepoint_directory,
             content,
         } = errand.doing
         else {
@@ -194,14 +216,10 @@ impl Model {
             if fails {
                 return Err("the storage does not answer".to_owned());
             }
-            Ok((
-                path.clone(),
-                if is_savepoint {
-                    String::new()
-                } else {
-                    path.clone()
-                },
-            ))
+            Ok(match savepoint_directory {
+                Some(directory) => (directory, String::new()),
+                None => (path.clone(), path.clone()),
+            })
         });
         let what = format!("writes {path}: {}", written.is_ok());
         if in_office {
@@ -241,6 +259,7 @@ impl Model {
             let forget = wire::ForgetFiles {
                 job_id: errand.job.to_string(),
                 paths: gone.clone(),
+                directories: Vec::new(),
             };
             self.proposals.push(Proposal {
                 epoch: errand.epoch,
@@ -249,6 +268,47 @@ impl Model {
             });
         }
         format!("has deleted {}", gone.len())
+    }
+
+    fn delete_savepoint(&mut self, mut errand: Errand, in_office: bool) -> String {
+        let Doing::DeleteSavepoint {
+            directory,
+            left,
+            listed_at,
+        } = &mut errand.doing
+        else {
+            unreachable!()
+        };
+        let Some(left) = left else {
+            let mut found: Vec<String> = self.objects.list(directory).into_iter().collect();
+            found.sort_by_key(|path| path.ends_with(paths::METADATA));
+            *left = Some(found);
+            *listed_at = self.steps;
+            let what = format!("lists {directory}");
+            self.errands.push(errand);
+            return what;
+        };
+        if let Some(path) = left.pop() {
+            self.objects.delete(&path);
+            self.errands.push(errand);
+            self.saw("savepoint deletion");
+            return format!("deletes {path}");
+        }
+        let what = format!("has deleted {directory}");
+        if in_office {
+            self.swept_at.insert(directory.clone(), *listed_at);
+            let forget = wire::ForgetFiles {
+                job_id: errand.job.to_string(),
+                paths: Vec::new(),
+                directories: vec![directory.clone()],
+            };
+            self.proposals.push(Proposal {
+                epoch: errand.epoch,
+                decision: Decision::ForgetFiles(forget),
+                asked: Asked::ForgetFiles(errand.job),
+            });
+        }
+        what
     }
 
     fn sweep(&mut self, mut errand: Errand, in_office: bool) -> String {
@@ -285,10 +345,16 @@ impl Model {
     }
 
     fn check_file(&mut self, errand: Errand, in_office: bool) -> String {
-        let Doing::CheckFile { attempt, path } = errand.doing else {
+        let Doing::CheckFile {
+            attempt,
+            root,
+            path,
+        } = errand.doing
+        else {
             unreachable!()
         };
-        let is_damaged = self.damaged.contains(&path) || !self.objects.has(&path);
+        let object = object(&root, &path);
+        let is_damaged = self.damaged.contains(&object) || !self.objects.has(&object);
         let condition = if is_damaged {
             FileCondition::Damaged
         } else {

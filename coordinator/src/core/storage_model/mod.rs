@@ -12,8 +12,8 @@
 //! - [`user`]: submissions, savepoints, cancellations, clean-up.
 //! - [`checks`]: what must hold after every step, and what must be left at the end.
 //!
-//! Two things stay that nobody needs, and are told apart: what a put leaves that came to its effect after its job's directory
-//! had been swept for good, and the `_metadata` of a savepoint that did not complete, which lies in the user's directory.
+//! One thing stays that nobody needs, and is told apart: what a put leaves that came to its effect after its job's directory,
+//! or that of the savepoint, had been emptied for good.
 //!
 //! Each [`Mutant`] is a bug planted in this model or, by a switch, in the code; the tests show that it is found.
 
@@ -88,10 +88,11 @@ struct Model {
     ghosts: Vec<String>,
     damaged: BTreeSet<String>,
 
-    /// By path of its `_metadata`: the files of every savepoint that ever completed.
+    /// By directory: the objects of every savepoint that ever completed and that nobody has claimed.
     savepoints: BTreeMap<String, BTreeSet<String>>,
+    claimed: BTreeSet<String>,
     has_had_checkpoints: BTreeSet<JobId>,
-    /// By job directory: the step at which it was listed for the last sweep.
+    /// By directory of a job or savepoint: the step at which it was listed to be emptied for the last time.
     swept_at: BTreeMap<String, u64>,
 
     connections: u64,
@@ -135,6 +136,7 @@ impl Model {
             ghosts: Vec::new(),
             damaged: BTreeSet::new(),
             savepoints: BTreeMap::new(),
+            claimed: BTreeSet::new(),
             has_had_checkpoints: BTreeSet::new(),
             swept_at: BTreeMap::new(),
             connections: 0,

@@ -4,14 +4,39 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flott_proto::ids::{CheckpointId, JobId, SubtaskId};
+use flott_proto::paths;
 use flott_proto::state_handle::SubtaskState;
+
+/// What the files of the jobs' own checkpoints are relative to.
+pub(super) const CHECKPOINTS: &str = "memory:///test";
+/// Where savepoints go.
+pub(super) const SAVEPOINTS: &str = "memory:///savepoints";
+
+/// The object at `path` below `root`, which is the directory of a savepoint, or [`CHECKPOINTS`] or nothing for that.
+pub(super) fn object(root: &str, path: &str) -> String {
+    if root.starts_with(SAVEPOINTS) {
+        format!("{root}/{path}")
+    } else {
+        path.to_owned()
+    }
+}
+
+/// The directory of the savepoint, or else of the job, that an object belongs to.
+pub(super) fn directory_of(object: &str) -> &str {
+    let savepoint = object.strip_prefix(SAVEPOINTS).and_then(|rest| {
+        let name = rest.strip_prefix('/')?.split('/').next()?;
+        Some(&object[..=SAVEPOINTS.len() + name.len()])
+    });
+    savepoint.unwrap_or_else(|| paths::job_of(object).unwrap())
+}
 
 /// What a `_metadata` object says.
 #[derive(Debug, PartialEq)]
 pub(super) struct Metadata {
     pub(super) job: JobId,
     pub(super) checkpoint: CheckpointId,
-    pub(super) is_savepoint: bool,
+    /// Of a savepoint: where it lies.
+    pub(super) savepoint_directory: Option<String>,
     pub(super) subtasks: BTreeMap<SubtaskId, SubtaskState>,
 }
 

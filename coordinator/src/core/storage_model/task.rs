@@ -6,6 +6,7 @@ use flott_proto::ids::{CheckpointId, TaskId};
 use flott_proto::paths;
 use flott_proto::wire::{self, TaskState};
 
+use super::objects::object;
 use super::random::Random;
 
 /// Files by the name that they have in the local database.
@@ -45,7 +46,8 @@ pub(super) fn fresh_name(last: &mut u64) -> String {
 struct Upload {
     checkpoint: CheckpointId,
     base_used: CheckpointId,
-    self_contained: bool,
+    /// Of a savepoint, else empty.
+    savepoint_directory: String,
     /// Names that have to be uploaded.
     left: Vec<String>,
     added: Vec<wire::StateFile>,
@@ -103,7 +105,7 @@ impl Task {
     ) {
         let files = from.restore.iter().flat_map(|state| &state.files);
         let checkpoint = CheckpointId(from.restore_checkpoint_id);
-        if checkpoint.is_some() {
+        if checkpoint.is_some() && from.restore_root.is_empty() {
             let files: FilesByName = files
                 .map(|file| (file.local_name.clone(), file.clone()))
                 .collect();
@@ -158,7 +160,8 @@ impl Task {
         }
         self.seen = checkpoint;
         self.go_on(random, fresh);
-        let self_contained = trigger.kind() == wire::CheckpointKind::Savepoint;
+        let savepoint_directory = trigger.savepoint_directory.clone();
+        let self_contained = !savepoint_directory.is_empty();
         let named = CheckpointId(trigger.base_checkpoint_id);
         let known = self.bases.get(&named).filter(|_| !self_contained);
         let base_used = known.map_or(CheckpointId::NONE, |_| named);
@@ -166,7 +169,7 @@ impl Task {
         let mut upload = Upload {
             checkpoint,
             base_used,
-            self_contained,
+            savepoint_directory,
             left: Vec::new(),
             added: Vec::new(),
             kept: Vec::new(),
@@ -197,8 +200,11 @@ impl Task {
         }
         let at = random.below(self.uploads.len());
         if let Some(name) = self.uploads[at].left.pop() {
+            let directory = self.uploads[at].savepoint_directory.clone();
+            let path = self.next_path(&directory);
+            let object = object(&directory, &path);
             let file = wire::StateFile {
-                path: self.next_path(),
+                path,
                 local_name: name.clone(),
                 size: 1,
                 tablets: vec![wire::KeyGroups::default()],
@@ -206,13 +212,13 @@ impl Task {
             };
             let upload = &mut self.uploads[at];
             upload.added.push(file.clone());
-            if !upload.self_contained {
-                self.uploaded.insert(name, file.clone());
+            if directory.is_empty() {
+                self.uploaded.insert(name, file);
             }
-            return Some(Uploaded::File(file.path));
+            return Some(Uploaded::File(object));
         }
         let upload = self.uploads.remove(at);
-        if !upload.self_contained {
+        if upload.savepoint_directory.is_empty() {
             let files = upload.kept.iter().chain(&upload.added);
             let files: FilesByName = files
                 .map(|file| (file.local_name.clone(), file.clone()))
@@ -254,7 +260,7 @@ impl Task {
             .iter()
             .position(|it| it.checkpoint == checkpoint)?;
         let upload = self.uploads.remove(at);
-        (!upload.left.is_empty()).then(|| self.next_path())
+        (!upload.left.is_empty()).then(|| self.next_object(&upload))
     }
 
     /// The task ends. Returns the objects that were being written.
@@ -263,12 +269,21 @@ impl Task {
         self.restoring = None;
         let uploads = std::mem::take(&mut self.uploads);
         let writing = uploads.iter().filter(|upload| !upload.left.is_empty());
-        writing.map(|_| self.next_path()).collect()
+        writing.map(|upload| self.next_object(upload)).collect()
     }
 
-    fn next_path(&mut self) -> String {
+    fn next_object(&mut self, upload: &Upload) -> String {
+        let path = self.next_path(&upload.savepoint_directory);
+        object(&upload.savepoint_directory, &path)
+    }
+
+    fn next_path(&mut self, savepoint_directory: &str) -> String {
         self.sequence += 1;
-        paths::state_file(&self.writer, self.sequence)
+        if savepoint_directory.is_empty() {
+            paths::state_file(&self.writer, self.sequence)
+        } else {
+            paths::savepoint_file(&self.writer, self.sequence)
+        }
     }
 
     pub(super) fn report(&self, task: &TaskId) -> wire::TaskReport {

@@ -10,10 +10,11 @@ const SEEDS: u64 = 100;
 const STEPS: u64 = 2_500;
 
 /// What has to come about often enough for the test to mean something.
-const WANTED: [&str; 21] = [
+const WANTED: [&str; 23] = [
     "abort",
     "attempt",
     "checkpoint",
+    "claim",
     "deletion",
     "deletion by a deposed leader",
     "discard",
@@ -30,6 +31,7 @@ const WANTED: [&str; 21] = [
     "rescaled restore",
     "restore",
     "savepoint",
+    "savepoint deletion",
     "start from a checkpoint refused",
     "sweep",
 ];

@@ -5,7 +5,7 @@ use flott_proto::wire::task_manager_message::Message as ToLeader;
 use flott_proto::wire::{self, TaskState};
 
 use super::Model;
-use super::objects::Content;
+use super::objects::{Content, object};
 use super::task::{Uploaded, fresh_name};
 
 impl Model {
@@ -46,11 +46,12 @@ impl Model {
 
     fn restore(&mut self, host: &TaskManagerId, id: &TaskId, deployment: wire::TaskDeployment) {
         let files = deployment.restore.iter().flat_map(|state| &state.files);
-        let missing = files.clone().find(|file| !self.objects.has(&file.path));
+        let at = |file: &wire::StateFile| object(&deployment.restore_root, &file.path);
+        let missing = files.clone().find(|file| !self.objects.has(&at(file)));
         if let Some(missing) = missing {
             self.allow_missing(id, &deployment, &missing.path);
         }
-        let damaged = files.clone().find(|file| self.damaged.contains(&file.path));
+        let damaged = files.clone().find(|file| self.damaged.contains(&at(file)));
         let unusable = missing.or(damaged).map(|file| wire::UnusableState {
             checkpoint_id: deployment.restore_checkpoint_id,
             path: file.path.clone(),

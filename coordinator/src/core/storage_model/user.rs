@@ -10,8 +10,7 @@ use super::super::records::vertices_to_wire;
 use super::super::testing::graph;
 use super::super::{JobStatus, Response};
 use super::Model;
-use super::errands::SAVEPOINTS;
-use super::objects::Metadata;
+use super::objects::{CHECKPOINTS, Metadata, SAVEPOINTS};
 
 /// Jobs at a time that have not ended.
 const ACTIVE_MAX: usize = 3;
@@ -42,6 +41,10 @@ impl Model {
             None
         };
         let restore = from.as_ref().map(|from| self.metadata_to_wire(from));
+        let savepoint = from
+            .as_ref()
+            .and_then(|from| from.savepoint_directory.clone());
+        let claimed = savepoint.filter(|_| self.random.percent(30));
         self.submitted_ever += 1;
         // As generated ids, those of one afternoon begin alike.
         let id = format!("{:032x}", self.submitted_ever);
@@ -50,7 +53,7 @@ impl Model {
         let settings = [
             ("execution.checkpointing.interval", "100 ms"),
             ("execution.checkpointing.timeout", "1500 ms"),
-            ("execution.checkpointing.dir", "memory:///test"),
+            ("execution.checkpointing.dir", CHECKPOINTS),
             ("execution.checkpointing.num-retained", &retained),
             (
                 "execution.checkpointing.tolerable-failed-checkpoints",
@@ -65,9 +68,10 @@ impl Model {
             job_id: id.clone(),
             graph: Some((&graph(1 + self.random.below(2) as u32)).into()),
             configuration: BTreeMap::from(settings),
-            restore_root: from
+            restore_root: restore
                 .as_ref()
-                .map_or(String::new(), |_| "memory:///test".into()),
+                .map_or_else(String::new, |from| from.root.clone()),
+            claimed_directory: claimed.unwrap_or_default(),
             restore,
             graph_object: None,
         });
@@ -78,10 +82,13 @@ impl Model {
     /// What a job may be submitted to start from: every checkpoint that is found, and savepoints that have been reported.
     fn starts(&self) -> Vec<Arc<Metadata>> {
         let found = self.objects.metadata();
-        let starts = found.filter(|(path, metadata)| {
-            !metadata.is_savepoint || self.savepoints.contains_key(path.as_str())
-        });
-        starts.map(|(_, metadata)| Arc::clone(metadata)).collect()
+        let reported = |directory: &String| {
+            self.savepoints.contains_key(directory) || self.claimed.contains(directory)
+        };
+        found
+            .filter(|(_, metadata)| metadata.savepoint_directory.iter().all(reported))
+            .map(|(_, metadata)| Arc::clone(metadata))
+            .collect()
     }
 
     fn metadata_to_wire(&self, from: &Arc<Metadata>) -> wire::CheckpointMetadata {
@@ -89,10 +96,9 @@ impl Model {
             let of_vertex = from.subtasks.keys().filter(|it| it.vertex.as_str() == uid);
             of_vertex.count() as u32
         };
-        let kind = if from.is_savepoint {
-            wire::CheckpointKind::Savepoint
-        } else {
-            wire::CheckpointKind::Checkpoint
+        let (kind, root) = match &from.savepoint_directory {
+            Some(directory) => (wire::CheckpointKind::Savepoint, directory.as_str()),
+            None => (wire::CheckpointKind::Checkpoint, CHECKPOINTS),
         };
         wire::CheckpointMetadata {
             version: 1,
@@ -102,7 +108,7 @@ impl Model {
             checkpoint_id: from.checkpoint.0,
             kind: kind.into(),
             vertices: vertices_to_wire(&from.subtasks, parallelism),
-            root: "memory:///test".into(),
+            root: root.to_owned(),
             ..Default::default()
         }
     }
@@ -114,11 +120,17 @@ impl Model {
         let at = self.random.below(self.submissions.len());
         let submit = self.submissions.swap_remove(at);
         let (id, restores) = (submit.job_id.clone(), submit.restore.is_some());
+        let claimed = submit.claimed_directory.clone();
         let response = self.apply(self.leader.epoch, Decision::SubmitJob(submit));
         match (&response, restores) {
             (Response::Applied, true) => self.saw("job starts from another's checkpoint"),
             (Response::Refused(_), true) => self.saw("start from a checkpoint refused"),
             _ => {}
+        }
+        if response == Response::Applied && !claimed.is_empty() {
+            self.savepoints.remove(&claimed);
+            self.claimed.insert(claimed);
+            self.saw("claim");
         }
         Some(format!("{id} is submitted: {response:?}"))
     }
@@ -133,7 +145,7 @@ impl Model {
             namespace: Namespace::DEFAULT.into(),
             job_id: job.to_string(),
             request_id: self.requests.to_string(),
-            target_directory: format!("memory:///{SAVEPOINTS}"),
+            target_directory: SAVEPOINTS.into(),
             stop,
             ..Default::default()
         };

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use flott_node::storage::ObjectStorage;
-use flott_proto::ids::JobId;
+use flott_proto::ids::{CheckpointId, JobId};
 use flott_proto::paths;
 use flott_proto::wire::{self, command::Decision};
 
 use super::super::Response;
+use super::super::checkpoint::CheckpointKind;
 use super::super::observed::{FileChecked, FileCondition, MetadataWritten};
 use super::super::orphans::{Orphan, orphans};
 use super::super::plan::Work;
@@ -60,6 +61,13 @@ impl World {
         found
     }
 
+    fn is_pending_savepoint(&self, job: &JobId, checkpoint: CheckpointId) -> bool {
+        let pending = self.state.jobs[job].checkpoints.pending.as_ref();
+        pending.is_some_and(|pending| {
+            pending.id == checkpoint && pending.kind == CheckpointKind::Savepoint
+        })
+    }
+
     pub(super) fn work(&mut self, work: Work) {
         match work {
             Work::CheckFile {
@@ -80,9 +88,7 @@ impl World {
             Work::Sweep { job } => {
                 let ended = &self.state.jobs[&job];
                 assert!(ended.status.is_terminal() && ended.is_clean());
-                let kept = ended.checkpoints.savepoint_paths();
                 let left = self.written.get(&job).into_iter().flatten();
-                let left = left.filter(|path| !kept.contains(path.as_str()));
                 self.deleted.extend(left.cloned());
                 self.observed.swept.insert(job);
             }
@@ -95,6 +101,20 @@ impl World {
                     Ok(Arc::new(object.read(&self.graphs[&object.path]).unwrap()))
                 };
                 self.observed.graphs.insert(job, graph);
+            }
+            Work::WriteMetadata { job, checkpoint }
+                if self.is_pending_savepoint(&job, checkpoint) =>
+            {
+                let pending = self.state.jobs[&job].checkpoints.pending.as_ref().unwrap();
+                let directory = pending.savepoint_directory.clone();
+                let files = self.savepoints.entry(directory.clone()).or_default();
+                files.insert(paths::METADATA.to_owned());
+                let outcome = Ok((directory, String::new()));
+                let written = MetadataWritten {
+                    checkpoint,
+                    outcome,
+                };
+                self.observed.metadata.insert(job, written);
             }
             Work::WriteMetadata { job, checkpoint } => {
                 let directory = paths::job(
@@ -117,11 +137,23 @@ impl World {
                     },
                 );
             }
+            Work::DeleteSavepoint { job, directory } => {
+                let files = self.savepoints.remove(&directory).unwrap_or_default();
+                let complete = files.iter().map(|path| format!("{directory}/{path}"));
+                self.deleted.extend(complete);
+                let forget = wire::ForgetFiles {
+                    job_id: job.to_string(),
+                    directories: vec![directory],
+                    ..Default::default()
+                };
+                assert_eq!(self.apply(Decision::ForgetFiles(forget)), Response::Applied);
+            }
             Work::DeleteFiles { job, paths } => {
                 self.deleted.extend(paths.iter().cloned());
                 let forget = wire::ForgetFiles {
                     job_id: job.to_string(),
                     paths,
+                    ..Default::default()
                 };
                 assert_eq!(self.apply(Decision::ForgetFiles(forget)), Response::Applied);
             }

@@ -47,10 +47,20 @@ impl World {
                 for task in deploy.tasks {
                     let mut unusable_state = None;
                     for file in task.restore.iter().flat_map(|state| &state.files) {
-                        let path = &file.path;
+                        let (path, root) = (&file.path, &task.restore_root);
+                        let complete = format!("{root}/{path}");
+                        let savepoint = self.savepoints.get(root);
                         assert!(
-                            !self.deleted.contains(path),
-                            "restoring {path}, which was deleted"
+                            savepoint.is_none_or(|files| files.contains(path)),
+                            "{path} is not in the savepoint {root}"
+                        );
+                        assert!(
+                            !root.is_empty() || path.contains("/shared/"),
+                            "{path} of a savepoint is looked for among the job's files"
+                        );
+                        assert!(
+                            !self.deleted.contains(path) && !self.deleted.contains(&complete),
+                            "restoring {path} of {root:?}, which was deleted"
                         );
                         if self.damaged.contains(path) || self.misread.contains(path) {
                             unusable_state = Some(wire::UnusableState {
@@ -159,17 +169,25 @@ impl World {
             let inherited = fake.inherited.1.values().filter(|_| !knows_base);
             fake.bases.insert(id);
             self.next_file += 1;
+            let directory = &trigger.savepoint_directory;
+            let path = if directory.is_empty() {
+                let path = paths::state_file(&fake.writer, self.next_file);
+                let written = self.written.entry(task.job.clone()).or_default();
+                written.insert(path.clone());
+                path
+            } else {
+                let path = paths::savepoint_file(&fake.writer, self.next_file);
+                let written = self.savepoints.entry(directory.clone()).or_default();
+                written.insert(path.clone());
+                path
+            };
             let file = wire::StateFile {
-                path: paths::state_file(&fake.writer, self.next_file),
+                path,
                 local_name: format!("{}.sst", self.next_file),
                 size: 1,
                 tablets: vec![wire::KeyGroups { first: 0, last: 0 }],
                 ..Default::default()
             };
-            self.written
-                .entry(task.job.clone())
-                .or_default()
-                .insert(file.path.clone());
             let held = base.map_or(0, |base| base.subtasks[&task.subtask].files.len());
             // At most two files a subtask: the third drops the first.
             let dropped = base

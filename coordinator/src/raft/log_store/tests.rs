@@ -292,6 +292,7 @@ fn large(term: u64, index: u64) -> Entry {
         decision: Some(wire::command::Decision::ForgetFiles(wire::ForgetFiles {
             job_id: "x".repeat(1000),
             paths: Vec::new(),
+            ..Default::default()
         })),
     };
     Entry {

@@ -207,7 +207,7 @@ async fn a_checkpoint_that_the_state_gave_up_is_left_out_and_a_pending_one_is_no
         attempt: job.attempt,
         triggered_at_ms: 1,
         base: CheckpointId::NONE,
-        target_directory: String::new(),
+        savepoint_directory: String::new(),
     });
     assert_eq!(old.usable().await.last(), Some(&(last + 1)));
 }

@@ -19,7 +19,7 @@ use crate::time::calendar;
 
 /// Writes batches of one schema as records of one format.
 #[derive(Debug)]
-pub(super) enum Encoder {
+pub(crate) enum Encoder {
     Json {
         iso_timestamps: bool,
         /// For each column what stands before its value: `{"a":` or `,"b":`.
@@ -32,7 +32,7 @@ pub(super) enum Encoder {
 }
 
 impl Encoder {
-    pub(super) fn new(format: &Format, schema: &SchemaRef, place: &str) -> Result<Self, Error> {
+    pub(crate) fn new(format: &Format, schema: &SchemaRef, place: &str) -> Result<Self, Error> {
         match format {
             Format::Json(json) => Ok(Self::json(json, schema)),
             Format::Csv(csv) => {
@@ -66,7 +66,7 @@ impl Encoder {
     }
 
     /// The extension of a file's name.
-    pub(super) fn extension(&self) -> &'static str {
+    pub(crate) fn extension(&self) -> &'static str {
         match self {
             Self::Json { .. } => "json",
             Self::Csv { .. } => "csv",
@@ -74,7 +74,7 @@ impl Encoder {
     }
 
     /// What a file begins with.
-    pub(super) fn header(&self) -> &[u8] {
+    pub(crate) fn header(&self) -> &[u8] {
         match self {
             Self::Json { .. } => &[],
             Self::Csv { header, .. } => header,
@@ -82,7 +82,7 @@ impl Encoder {
     }
 
     /// Appends a record for each row.
-    pub(super) fn encode(
+    pub(crate) fn encode(
         &self,
         batch: &RecordBatch,
         out: &mut Vec<u8>,

@@ -17,8 +17,10 @@ mod text;
 
 use std::path::PathBuf;
 
+pub(crate) use encode::Encoder;
 pub(crate) use sink::FileSink;
 pub(crate) use source::FileSource;
+pub(crate) use text::moment_of_units;
 
 use crate::Error;
 

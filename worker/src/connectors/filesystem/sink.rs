@@ -202,7 +202,7 @@ impl Operator for FileSink {
     fn open(&mut self, ctx: &mut OperatorContext<'_>) -> Result<(), Error> {
         let task = &ctx.chain.task;
         self.task = Some(task.clone());
-        self.origin = restore::origin(ctx);
+        self.origin = restore::origin::<FileSinkState>(ctx);
         fs::create_dir_all(&self.directory).map_err(unreadable(
             "make the directory",
             &self.directory,

@@ -111,7 +111,7 @@ impl FileSource {
 
 impl Source for FileSource {
     fn open(&mut self, ctx: &mut OperatorContext<'_>) -> Result<(), Error> {
-        self.origin = restore::origin(ctx);
+        self.origin = restore::origin::<FileSourceState>(ctx);
         let states = restore::states_of::<FileSourceState>(ctx)?;
         if let Some(state) = states.first() {
             self.split_count = state.split_count;

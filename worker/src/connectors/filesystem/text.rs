@@ -145,7 +145,7 @@ pub(super) fn moment_in_units(moment: Moment, per_second: i64) -> Option<i64> {
 }
 
 /// The inverse of [`moment_in_units`].
-pub(super) fn moment_of_units(value: i64, per_second: i64) -> Moment {
+pub(crate) fn moment_of_units(value: i64, per_second: i64) -> Moment {
     let fraction = value.rem_euclid(per_second) * (1_000_000_000 / per_second);
     Moment {
         seconds: value.div_euclid(per_second),

@@ -185,7 +185,7 @@ impl Column {
 
 impl Source for NexmarkSource {
     fn open(&mut self, ctx: &mut OperatorContext<'_>) -> Result<(), Error> {
-        self.origin = restore::origin(ctx);
+        self.origin = restore::origin::<NexmarkSourceState>(ctx);
         let states = restore::states_of::<NexmarkSourceState>(ctx)?;
         let lanes: Vec<NexmarkLane> = match states.first() {
             Some(state) => {
@@ -204,6 +204,7 @@ impl Source for NexmarkSource {
         let StateOrigin {
             subtask,
             parallelism,
+            ..
         } = self.origin;
         self.lanes = lanes
             .into_iter()

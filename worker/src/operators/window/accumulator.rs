@@ -62,12 +62,25 @@ impl AggregateSpec {
         let place = format!("{}, column {}", link.place, aggregate.output);
         let column = match &aggregate.argument {
             Some(name) => Some(link.column(name)?),
-            None if aggregate.function == AggregateFunction::Count => None,
-            None => return Err(Error::user(place, "only COUNT works without an argument")),
+            None => None,
         };
-        let input = column.map_or(DataType::Int64, |column| {
-            link.input.field(column).data_type().clone()
-        });
+        let input = column.map(|column| link.input.field(column).data_type().clone());
+        let mut spec = Self::of(aggregate.function, input, output.clone(), place)?;
+        spec.column = column;
+        Ok(spec)
+    }
+
+    /// Without a column: for values that were aggregated before. `input` is the type of the argument.
+    pub(super) fn of(
+        function: AggregateFunction,
+        input: Option<DataType>,
+        output: DataType,
+        place: String,
+    ) -> Result<Self, Error> {
+        if input.is_none() && function != AggregateFunction::Count {
+            return Err(Error::user(place, "only COUNT works without an argument"));
+        }
+        let input = input.unwrap_or(DataType::Int64);
         let (kind, number) = match &input {
             DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => {
                 (Kind::Integer, true)
@@ -80,23 +93,19 @@ impl AggregateSpec {
             DataType::Utf8 | DataType::Binary => (Kind::Bytes, false),
             other => return Err(Error::user(place, format!("cannot aggregate {other}"))),
         };
-        let of_numbers = matches!(
-            aggregate.function,
-            AggregateFunction::Sum | AggregateFunction::Avg
-        );
+        let of_numbers = matches!(function, AggregateFunction::Sum | AggregateFunction::Avg);
         if of_numbers && !number {
-            let function = aggregate.function;
             return Err(Error::user(
                 place,
                 format!("{function:?} takes numbers, not {input}"),
             ));
         }
         Ok(Self {
-            function: aggregate.function,
-            column,
+            function,
+            column: None,
             input,
             kind,
-            output: output.clone(),
+            output,
             place,
         })
     }

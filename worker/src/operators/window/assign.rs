@@ -232,11 +232,13 @@ mod tests {
             origin: Some(StateOrigin {
                 subtask,
                 parallelism,
+                ..Default::default()
             }),
             watermark_ms,
             first_stored_end_ms: 1,
             last_stored_end_ms: 0,
             ahead: Vec::new(),
+            schema: None,
         }
     }
 

@@ -11,6 +11,12 @@ pub(super) fn window_namespace(end_ms: i64) -> [u8; 8] {
     (end_ms as u64 ^ (1 << 63)).to_be_bytes()
 }
 
+/// The end of the window that has this namespace; none if no window has it.
+pub(super) fn end_of_namespace(namespace: &[u8]) -> Option<i64> {
+    let flipped = u64::from_be_bytes(namespace.try_into().ok()?);
+    Some((flipped ^ (1 << 63)) as i64)
+}
+
 /// Appends a number, in few bytes if it is near zero.
 pub(super) fn write_number(value: i128, out: &mut Vec<u8>) {
     let mut rest = ((value << 1) ^ (value >> 127)) as u128;
@@ -68,6 +74,8 @@ mod tests {
             assert_eq!(out, expected, "{value}");
         }
         assert_eq!(window_namespace(5), [0x80, 0, 0, 0, 0, 0, 0, 5]);
+        assert_eq!(end_of_namespace(&window_namespace(-7)), Some(-7));
+        assert_eq!(end_of_namespace(b"short"), None);
     }
 
     proptest! {

@@ -10,7 +10,7 @@
 //! - [`assign`]: which window a time falls in, and which rows are late. Pure.
 //! - [`bucket`]: the cached keys of one window. [`accumulator`]: their aggregates; [`results`]: what those come to;
 //!   [`codec`]: their stored form.
-//! - [`store`]: the keyed state behind the cache.
+//! - [`store`]: the keyed state behind the cache. [`read`]: what is stored, for people.
 //!
 //! A window holds the times from its start to before its end. As in Flink it fires, and its further rows are late, when
 //! the watermark reaches its last millisecond: `end - 1 <= watermark`. Late rows are dropped and counted.
@@ -23,6 +23,7 @@ mod accumulator;
 mod assign;
 mod bucket;
 mod codec;
+pub(crate) mod read;
 mod results;
 mod store;
 #[cfg(test)]
@@ -38,6 +39,7 @@ use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use flott_proto::ids::CheckpointId;
 use flott_proto::job_graph as graph;
+use flott_proto::state_schema::WindowSchema;
 use flott_proto::wire::{self, StateOrigin, WindowAggregateState};
 use flott_statestore::{KeyedBackend, LocalSnapshot};
 use prost::Message;
@@ -78,6 +80,7 @@ pub(super) struct WindowAggregate {
     lateness: Lateness,
     late_rows: u64,
     origin: StateOrigin,
+    schema: WindowSchema,
 
     // Buffers that are used again for each batch.
     keys: EncodedKeys,
@@ -140,6 +143,8 @@ impl WindowAggregate {
         let spec = |(aggregate, field): (&graph::Aggregate, &arrow::datatypes::FieldRef)| {
             AggregateSpec::build(aggregate, field.data_type(), link)
         };
+        let schema = graph::Schema::from_arrow(link.input)
+            .and_then(|input| WindowSchema::of(window, &input));
         Ok(Self {
             windows: Windows::new(window, link.place)?,
             time: TimeColumn::build(&window.time_column, link)?,
@@ -154,6 +159,7 @@ impl WindowAggregate {
             lateness: Lateness::default(),
             late_rows: 0,
             origin: StateOrigin::default(),
+            schema: schema.map_err(|error| Error::user(link.place, error))?,
             keys: EncodedKeys::default(),
             hashes: Vec::new(),
             routes: Routes::default(),
@@ -294,11 +300,21 @@ impl WindowAggregate {
 
 impl Operator for WindowAggregate {
     fn open(&mut self, ctx: &mut OperatorContext<'_>) -> Result<(), Error> {
-        self.origin = restore::origin(ctx);
+        self.origin = restore::origin::<WindowAggregateState>(ctx);
         let backend = ctx.backend.take().ok_or_else(|| {
             Error::Fatal(format!("{}: was opened without keyed state", self.place))
         })?;
         let states = restore::partial_states_of::<WindowAggregateState>(ctx)?;
+        for recorded in states.iter().filter_map(|state| state.schema.clone()) {
+            let obstacle = match WindowSchema::try_from(recorded) {
+                Ok(recorded) => recorded.obstacle(&self.schema),
+                Err(error) => Some(error.to_string()),
+            };
+            if let Some(obstacle) = obstacle {
+                let what = format!("cannot go on with the restored state: {obstacle}");
+                return Err(Error::user(&self.place, what));
+            }
+        }
         self.lateness =
             Lateness::restored(&states, ctx.chain.key_groups, ctx.chain.max_parallelism);
         self.store = Some(WindowStore::open(backend, ctx, &states, &self.place)?);
@@ -352,6 +368,7 @@ impl Operator for WindowAggregate {
             first_stored_end_ms,
             last_stored_end_ms,
             ahead: self.lateness.ahead(),
+            schema: Some((&self.schema).into()),
         };
         Ok(Some(state.encode_to_vec().into()))
     }

@@ -63,7 +63,7 @@ proptest! {
                 store.last_id = store.last_id.next();
                 store.pending = Some(PendingRecord {
                     id: store.last_id, kind, attempt: AttemptNumber(1), triggered_at_ms: 0, base,
-                    target_directory: String::new(),
+                    savepoint_directory: String::new(),
                 });
             };
             let finish = |store: &mut CheckpointStore, base, delta: SubtaskDelta, kind, retain| {
@@ -137,7 +137,7 @@ fn an_ack_against_another_base_is_refused() {
         attempt: AttemptNumber(1),
         triggered_at_ms: 0,
         base: CheckpointId::NONE,
-        target_directory: String::new(),
+        savepoint_directory: String::new(),
     });
     let delta = SubtaskDelta {
         subtask: subtask(),
@@ -208,7 +208,7 @@ fn an_ack_may_add_what_its_writer_wrote_or_its_base_has_and_nothing_else() {
         attempt: AttemptNumber(2),
         triggered_at_ms: 0,
         base: CheckpointId(1),
-        target_directory: String::new(),
+        savepoint_directory: String::new(),
     });
     let own = [file(4).path, file(5).path];
     let adding = |n| {
