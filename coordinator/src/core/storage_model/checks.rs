@@ -54,14 +54,20 @@ impl Model {
         }
     }
 
-    /// A task finds no such file. That is as it should be if its attempt is over, or if the job has gone back behind all
+    /// A task finds no such file. That is as it should be if its attempt is over; if the checkpoint was given up meanwhile,
+    /// because another task of the attempt, which has failed thereby, found it damaged; or if the job has gone back behind all
     /// checkpoints of its own: what it was submitted with is kept until it has one.
     pub(super) fn allow_missing(&self, task: &TaskId, from: &wire::TaskDeployment, path: &str) {
         let job = self.state.jobs.get(&task.job);
         let is_present = job.is_some_and(|job| job.attempt == task.attempt && job.is_running());
-        let submitted = CheckpointId(from.restore_checkpoint_id) == CheckpointId::NONE;
+        let checkpoint = CheckpointId(from.restore_checkpoint_id);
+        let was_kept_long_enough = if checkpoint == CheckpointId::NONE {
+            self.has_had_checkpoints.contains(&task.job)
+        } else {
+            self.discarded.contains(&(task.job.clone(), checkpoint))
+        };
         assert!(
-            !is_present || (submitted && self.has_had_checkpoints.contains(&task.job)),
+            !is_present || was_kept_long_enough,
             "{task} restores {path}, which is not there"
         );
     }

@@ -31,7 +31,7 @@ mod user;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use flott_proto::ids::{JobId, LeaderEpoch, TaskManagerId};
+use flott_proto::ids::{CheckpointId, JobId, LeaderEpoch, TaskManagerId};
 use flott_proto::paths;
 use flott_proto::wire::{self, command::Decision};
 
@@ -91,6 +91,8 @@ struct Model {
     /// By path of its `_metadata`: the files of every savepoint that ever completed.
     savepoints: BTreeMap<String, BTreeSet<String>>,
     has_had_checkpoints: BTreeSet<JobId>,
+    /// Checkpoints that were given up because they are damaged.
+    discarded: BTreeSet<(JobId, CheckpointId)>,
     /// By job directory: the step at which it was listed for the last sweep.
     swept_at: BTreeMap<String, u64>,
 
@@ -136,6 +138,7 @@ impl Model {
             damaged: BTreeSet::new(),
             savepoints: BTreeMap::new(),
             has_had_checkpoints: BTreeSet::new(),
+            discarded: BTreeSet::new(),
             swept_at: BTreeMap::new(),
             connections: 0,
             task_managers_ever: 0,
@@ -219,6 +222,12 @@ impl Model {
             Decision::ForgetJobs(_) => Some("forgotten job"),
             _ => None,
         };
+        let discarded = match &decision {
+            Decision::DiscardCheckpoint(it) => {
+                Some((it.job_id.parse().unwrap(), CheckpointId(it.checkpoint_id)))
+            }
+            _ => None,
+        };
         let command = wire::Command {
             now_ms: self.now.wall_ms,
             epoch: epoch.0,
@@ -226,10 +235,11 @@ impl Model {
         };
         let response = self.state.apply(self.index, &command);
         self.state.check();
-        if response == Response::Applied
-            && let Some(kind) = kind
-        {
-            self.saw(kind);
+        if response == Response::Applied {
+            self.discarded.extend(discarded);
+            if let Some(kind) = kind {
+                self.saw(kind);
+            }
         }
         self.remember();
         response
