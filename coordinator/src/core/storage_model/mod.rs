@@ -31,7 +31,7 @@ mod user;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use flott_proto::ids::{JobId, LeaderEpoch, TaskManagerId};
+use flott_proto::ids::{CheckpointId, JobId, LeaderEpoch, TaskManagerId};
 use flott_proto::paths;
 use flott_proto::wire::{self, command::Decision};
 
@@ -138,6 +138,7 @@ impl Model {
             savepoints: BTreeMap::new(),
             claimed: BTreeSet::new(),
             has_had_checkpoints: BTreeSet::new(),
+            discarded: BTreeSet::new(),
             swept_at: BTreeMap::new(),
             connections: 0,
             task_managers_ever: 0,
@@ -221,6 +222,12 @@ impl Model {
             Decision::ForgetJobs(_) => Some("forgotten job"),
             _ => None,
         };
+        let discarded = match &decision {
+            Decision::DiscardCheckpoint(it) => {
+                Some((it.job_id.parse().unwrap(), CheckpointId(it.checkpoint_id)))
+            }
+            _ => None,
+        };
         let command = wire::Command {
             now_ms: self.now.wall_ms,
             epoch: epoch.0,
@@ -228,10 +235,11 @@ impl Model {
         };
         let response = self.state.apply(self.index, &command);
         self.state.check();
-        if response == Response::Applied
-            && let Some(kind) = kind
-        {
-            self.saw(kind);
+        if response == Response::Applied {
+            self.discarded.extend(discarded);
+            if let Some(kind) = kind {
+                self.saw(kind);
+            }
         }
         self.remember();
         response
