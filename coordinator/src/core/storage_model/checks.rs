@@ -65,7 +65,7 @@ impl Model {
         let job = self.state.jobs.get(&task.job);
         let is_present = job.is_some_and(|job| job.attempt == task.attempt && job.is_running());
         let checkpoint = CheckpointId(from.restore_checkpoint_id);
-        let given_up = job.is_some_and(|job| job.events.why_discarded(checkpoint).is_some());
+        let given_up = self.discarded.contains(&(task.job.clone(), checkpoint));
         let submitted = checkpoint == CheckpointId::NONE;
         assert!(
             !is_present || given_up || (submitted && self.has_had_checkpoints.contains(&task.job)),

@@ -92,6 +92,8 @@ struct Model {
     savepoints: BTreeMap<String, BTreeSet<String>>,
     claimed: BTreeSet<String>,
     has_had_checkpoints: BTreeSet<JobId>,
+    /// Checkpoints that were given up because they are damaged.
+    discarded: BTreeSet<(JobId, CheckpointId)>,
     /// By directory of a job or savepoint: the step at which it was listed to be emptied for the last time.
     swept_at: BTreeMap<String, u64>,
 

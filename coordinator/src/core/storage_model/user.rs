@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flott_proto::ids::{JobId, Namespace};
+use flott_proto::paths;
 use flott_proto::wire::{self, command::Decision};
 
 use super::super::records::vertices_to_wire;
 use super::super::testing::graph;
 use super::super::{JobStatus, Response};
 use super::Model;
-use super::objects::{CHECKPOINTS, Metadata, SAVEPOINTS};
+use super::objects::{CHECKPOINTS, Metadata, SAVEPOINTS, object};
 
 /// Jobs at a time that have not ended.
 const ACTIVE_MAX: usize = 3;
@@ -119,6 +120,15 @@ impl Model {
         }
         let at = self.random.below(self.submissions.len());
         let submit = self.submissions.swap_remove(at);
+        // What was read long ago is not submitted. Between reading a savepoint and proposing the job there are milliseconds,
+        // in which a whole deletion after a claim is not modelled: the job would fail and name the file.
+        if submit.restore_root.starts_with(SAVEPOINTS)
+            && !self
+                .objects
+                .has(&object(&submit.restore_root, paths::METADATA))
+        {
+            return Some(format!("{} finds its savepoint gone", submit.job_id));
+        }
         let (id, restores) = (submit.job_id.clone(), submit.restore.is_some());
         let claimed = submit.claimed_directory.clone();
         let response = self.apply(self.leader.epoch, Decision::SubmitJob(submit));
