@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# What a change of parallelism costs a job with much state: 1 to 2 to 4 to 3 tasks.
+# Usage: rescale.sh FLOTT [MEGABYTES]. Needs about five times as much disk as MEGABYTES (1500).
+set -euo pipefail
+flott=$1 megabytes=${2:-1500}
+here=$(cd "$(dirname "$0")" && pwd)
+dir=$(mktemp -d)
+cluster=
+finish() {
+  [ -z "$cluster" ] || { kill "$cluster" && wait "$cluster"; } 2>/dev/null || true
+  rm -rf "$dir"
+}
+trap finish EXIT
+
+"$flott" local --dir "$dir/cluster" --slots 4 >"$dir/out" 2>"$dir/err" &
+cluster=$!
+until grep -q '^ready' "$dir/out"; do
+  kill -0 "$cluster" 2>/dev/null || { cat "$dir/err" >&2; exit 1; }
+  sleep 0.1
+done
+FLOTT_JOBMANAGER=$(sed -n 's/.*export FLOTT_JOBMANAGER=//p' "$dir/err")
+export FLOTT_JOBMANAGER
+job=$("$flott" run -d -f "$here/rescale.sql" -p 1 -D execution.checkpointing.interval=2s -o json |
+  sed -n 's/.*"id": *"\([0-9a-f]*\)".*/\1/p')
+
+# Of the newest completed checkpoint: its id, milliseconds, bytes of state, bytes uploaded.
+newest() { "$flott" checkpoints "$job" | awk '$3 == "COMPLETED" { print $1, $5, $6, $7; exit }'; }
+until read -r id _ bytes _ < <(newest) && [ "${bytes:-0}" -ge $((megabytes * 1000000)) ]; do
+  kill -0 "$cluster" 2>/dev/null || { cat "$dir/err" >&2; exit 1; }
+  sleep 1
+done
+
+echo "state of $((bytes / 1000000)) MB"
+echo "| tasks | asked to all tasks running, ms | of which without tasks, ms | next checkpoint: ms, MB uploaded of MB |"
+echo "|---|---|---|---|"
+for parallelism in 2 4 3; do
+  asked=$(date +%s%3N)
+  "$flott" rescale "$job" -p "$parallelism" >/dev/null
+  # Every task of the new attempt has its state and runs.
+  until "$flott" info "$job" | awk -v want="$parallelism" '
+    $(NF - 3) ~ "/" want "$" { tasks++; running += $(NF - 2) == "RUNNING" } END { exit !(tasks > 0 && tasks == running) }'; do :; done
+  now=$(date +%s%3N)
+  stopped=$("$flott" info "$job" | awk '$3 == "RESTARTING" { at = $1 } END { print at }')
+  read -r before _ < <(newest)
+  until read -r id took bytes uploaded < <(newest) && [ "$id" -gt "$before" ]; do sleep 0.2; done
+  echo "| $parallelism | $((now - asked)) | $((now - $(date -d "$stopped" +%s%3N))) | $took, $((uploaded / 1000000)) of $((bytes / 1000000)) |"
+done
+"$flott" cancel "$job" >/dev/null
