@@ -1,17 +1,17 @@
 //! Files of checkpoints are damaged or left over: jobs go on from an older checkpoint and say so, and operators find out.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use flott_chaos_tests::cluster::newest_completed;
 use flott_chaos_tests::cluster::processes::{go_on, kill, stop};
 use flott_chaos_tests::invariants::committed::Results;
-use flott_proto::wire::CheckpointMetadata;
-use prost::Message;
 use serde_json::Value;
 
 use crate::alone;
 use crate::job::{DEADLINE, RunningJob, all_running};
+use crate::objects::named_by;
 
 #[tokio::test]
 async fn a_job_goes_back_behind_a_damaged_checkpoint_and_says_so() -> anyhow::Result<()> {
@@ -155,16 +155,11 @@ fn file_of_newest_alone(job: &RunningJob, newest: u64) -> anyhow::Result<String>
 }
 
 /// The state files that a checkpoint's `_metadata` names.
-fn files_of(job: &RunningJob, checkpoint: u64) -> anyhow::Result<Vec<String>> {
+fn files_of(job: &RunningJob, checkpoint: u64) -> anyhow::Result<BTreeSet<String>> {
     let directory = job_directory(job)?;
     let path = storage(job).join(format!("{directory}/chk-{checkpoint}/_metadata"));
     let object = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    // After the magic and the checksum.
-    let metadata = CheckpointMetadata::decode(&object[12..])?;
-    let vertices = metadata.vertices.into_iter();
-    let states = vertices.flat_map(|vertex| vertex.subtasks);
-    let files = states.flat_map(|state| state.files);
-    Ok(files.map(|file| file.path).collect())
+    named_by(&object)
 }
 
 fn flip_a_bit(path: &Path) -> anyhow::Result<()> {

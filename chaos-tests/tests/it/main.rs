@@ -4,7 +4,7 @@
 //!   leader's death restarts nothing. [`failpoints`]: the same at every step of a checkpoint. [`rescale`]: and while the
 //!   parallelism changes. [`key_value`]: keys outlive the leader too. [`damage`]: checkpoints that cannot be restored, and
 //!   files that nobody needs. [`savepoints`]: going on elsewhere. [`bad_input`]: what a user or a machine gets wrong is said
-//!   and survived. [`object_storage`]: what S3 does is survived, too. [`namespaces`]: tenants.
+//!   and survived. [`object_storage`]: what S3 does is survived, too; [`objects`] counts what is in it. [`namespaces`]: tenants.
 //!   [`operations`]: JobManagers are restarted, replaced and asked to hand over while a job runs. [`recovery`]: they are
 //!   lost, and the job goes on from a backup or from what survives.
 //!   [`security`]: the same over TLS, and who is not let in.
@@ -22,6 +22,7 @@ mod kills;
 mod life;
 mod namespaces;
 mod object_storage;
+mod objects;
 mod operations;
 mod recovery;
 mod rescale;

@@ -268,6 +268,16 @@ async fn no_call_shows_or_changes_anything_of_another_namespace() {
         code(jobs.dismiss_job(dismiss).await),
         Code::NotFound,
     );
+    let rescale = wire::RescaleJobRequest {
+        namespace: namespace.clone(),
+        job_id: job_id.clone(),
+        parallelism: 2,
+    };
+    ask(
+        "RescaleJob",
+        code(jobs.rescale_job(rescale).await),
+        Code::NotFound,
+    );
     let savepoint = wire::TriggerSavepointRequest {
         namespace: namespace.clone(),
         job_id: job_id.clone(),
