@@ -27,7 +27,7 @@ job=$("$flott" run -d -f "$here/rescale.sql" -p 1 -D execution.checkpointing.int
 newest() { "$flott" checkpoints "$job" | awk '$3 == "COMPLETED" { print $1, $5, $6, $7; exit }'; }
 until read -r id _ bytes _ < <(newest) && [ "${bytes:-0}" -ge $((megabytes * 1000000)) ]; do
   kill -0 "$cluster" 2>/dev/null || { cat "$dir/err" >&2; exit 1; }
-  sleep 1
+  echo "state of $((${bytes:-0} / 1000000)) MB so far" >&2; sleep 5
 done
 
 echo "state of $((bytes / 1000000)) MB"
@@ -38,7 +38,7 @@ for parallelism in 2 4 3; do
   "$flott" rescale "$job" -p "$parallelism" >/dev/null
   # Every task of the new attempt has its state and runs.
   until "$flott" info "$job" | awk -v want="$parallelism" '
-    $(NF - 3) ~ "/" want "$" { tasks++; running += $(NF - 2) == "RUNNING" } END { exit !(tasks > 0 && tasks == running) }'; do :; done
+    NF >= 5 && $(NF - 3) ~ "/" want "$" { tasks++; running += $(NF - 2) == "RUNNING" } END { exit !(tasks > 0 && tasks == running) }'; do :; done
   now=$(date +%s%3N)
   stopped=$("$flott" info "$job" | awk '$3 == "RESTARTING" { at = $1 } END { print at }')
   read -r before _ < <(newest)
