@@ -4,7 +4,7 @@
 #   make demo-seeds   ten demo runs with different kill moments (SEEDS=3-5 for others)
 #   make test         every check and test
 #   make bench        what a checkpoint costs as the state grows (3 minutes)
-#   make bench-rescale  what a change of parallelism costs a job with 1.5 GB of state (3 minutes; 8 GB of disk)
+#   make bench-rescale  what a change of parallelism costs a busy job with 0.5 GB of state (2 minutes; 3 GB of disk)
 #   make bench-state    keyed state: checkpoints and restores against its size, access (6 minutes; takes up to five times the largest size on disk)
 #   make bench-metadata  the key-value space beside etcd and ZooKeeper, on this machine (12 minutes)
 #   make chaos-linearizability   100 histories under kills, pauses and partitions, all checked (HISTORIES=10 for fewer)

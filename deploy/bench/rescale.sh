@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What a change of parallelism costs a job with much state: 1 to 2 to 4 to 3 tasks.
-# Usage: rescale.sh FLOTT [MEGABYTES]. Needs about five times as much disk as MEGABYTES (1500).
+# Usage: rescale.sh FLOTT [MEGABYTES]. Needs about five times as much disk as MEGABYTES (500).
 set -euo pipefail
-flott=$1 megabytes=${2:-1500}
+flott=$1 megabytes=${2:-500}
 here=$(cd "$(dirname "$0")" && pwd)
 dir=$(mktemp -d)
 cluster=
