@@ -1,8 +1,9 @@
 //! A job whose checkpoints lie on S3, while the S3 server does everything that such a server may do: a checkpoint is right or
 //! fails, the job goes on, and its result is exact.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -142,7 +143,8 @@ async fn restores_in_spite_of(
     job.committed_so_far().map(drop)
 }
 
-/// From now on one in [`EVERY`] of the requests that `may_hit` comes to grief; how many have.
+/// From now on one in [`EVERY`] of the requests that `may_hit` comes to grief; how many have. Bits are flipped once in each
+/// object: what comes damaged three times in a row is taken to be damaged where it lies.
 fn plan(
     server: &S3Server,
     fault: Fault,
@@ -150,9 +152,17 @@ fn plan(
 ) -> Arc<AtomicUsize> {
     let (seen, hits) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
     let counted = Arc::clone(&hits);
+    let flipped = Mutex::new(BTreeSet::new());
     server.plan(move |call| {
         let is_over = fault == Fault::NoAnswer && counted.load(Ordering::Relaxed) >= UNANSWERED_MAX;
         if is_over || !may_hit(call) || seen.fetch_add(1, Ordering::Relaxed) % EVERY != 0 {
+            return None;
+        }
+        if fault == Fault::FlippedBit
+            && !flipped
+                .lock()
+                .is_ok_and(|mut all| all.insert(call.path.clone()))
+        {
             return None;
         }
         counted.fetch_add(1, Ordering::Relaxed);
