@@ -82,8 +82,9 @@ Examples:
     State(state::StateCommand),
     /// Run a job at another parallelism: from its next checkpoint, which is taken at once
     ///
-    /// The state is divided among the new tasks as it is; nothing is rewritten or uploaded again. Vertices with a
-    /// parallelism of their own (scan.parallelism, sink.parallelism) keep it.
+    /// The state is divided among the new tasks as it is; nothing is rewritten or uploaded again, unless a task would get
+    /// parts of more than eight earlier ones. Vertices that scan.parallelism or sink.parallelism give another parallelism
+    /// than the job's keep it.
     Rescale(RescaleArgs),
     /// Take a savepoint of a running job
     Savepoint(SavepointArgs),

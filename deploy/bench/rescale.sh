@@ -4,29 +4,16 @@
 set -euo pipefail
 flott=$1 megabytes=${2:-500}
 here=$(cd "$(dirname "$0")" && pwd)
-dir=$(mktemp -d)
-cluster=
-finish() {
-  [ -z "$cluster" ] || { kill "$cluster" && wait "$cluster"; } 2>/dev/null || true
-  rm -rf "$dir"
-}
-trap finish EXIT
-
-"$flott" local --dir "$dir/cluster" --slots 4 >"$dir/out" 2>"$dir/err" &
-cluster=$!
-until grep -q '^ready' "$dir/out"; do
-  kill -0 "$cluster" 2>/dev/null || { cat "$dir/err" >&2; exit 1; }
-  sleep 0.1
-done
-FLOTT_JOBMANAGER=$(sed -n 's/.*export FLOTT_JOBMANAGER=//p' "$dir/err")
-export FLOTT_JOBMANAGER
-job=$("$flott" run -d -f "$here/rescale.sql" -p 1 -D execution.checkpointing.interval=2s -o json |
-  sed -n 's/.*"id": *"\([0-9a-f]*\)".*/\1/p')
+. "$here/cluster.sh"
+start_cluster --slots 4
+# The same job, as fast as the machine makes it.
+sed "s/'nexmark.events-per-second' = '[0-9]*'/'nexmark.events-per-second' = '400000'/" "$here/checkpoint-cost.sql" >"$dir/job.sql"
+job=$(submit "$dir/job.sql" -p 1 -D execution.checkpointing.interval=2s)
 
 # Of the newest completed checkpoint: its id, milliseconds, bytes of state, bytes uploaded.
 newest() { "$flott" checkpoints "$job" | awk '$3 == "COMPLETED" { print $1, $5, $6, $7; exit }'; }
 until read -r id _ bytes _ < <(newest) && [ "${bytes:-0}" -ge $((megabytes * 1000000)) ]; do
-  kill -0 "$cluster" 2>/dev/null || { cat "$dir/err" >&2; exit 1; }
+  is_alive
   echo "state of $((${bytes:-0} / 1000000)) MB so far" >&2; sleep 5
 done
 

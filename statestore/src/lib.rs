@@ -9,7 +9,7 @@
 //! - [`snapshot`]: what to upload ([`snapshot::diff`], pure) and doing it.
 //! - [`restore`]: which tablet goes where ([`restore::plan`], pure) and doing it.
 //! - [`LocalFiles`]: what this machine has of checkpoints anyway, so that a restore here downloads little.
-//! - `rocks`: the only file that names RocksDB. `metrics`: the only one that names metrics.
+//! - `rocks`: the only place that names RocksDB. `metrics`: the only one that names metrics.
 //!
 //! What must stay true: after a restore, exactly the entries that were there at the snapshot are there again, for
 //! exactly the key groups of the new owner; and an object, once uploaded, is never written again.

@@ -277,13 +277,18 @@ impl Job {
             .max(self.rescale_to.unwrap_or_default())
     }
 
+    /// Its graph at another parallelism, if the vertices allow that.
+    pub fn rescaled(&self, to: u32) -> Result<JobGraph, Malformed> {
+        self.graph.rescaled(self.parallelism(), to)
+    }
+
     /// Its attempts have the parallelism that it was asked for from now on.
     pub fn rescale(&mut self, now_ms: i64) -> Result<(), Malformed> {
         let Some(to) = self.rescale_to.take() else {
             return Ok(());
         };
         let from = self.parallelism();
-        self.graph = Arc::new(self.graph.rescaled(from, to)?);
+        self.graph = Arc::new(self.rescaled(to)?);
         Arc::make_mut(&mut self.configuration)
             .insert(options::PARALLELISM.key().to_owned(), to.to_string());
         let what = format!("from parallelism {from} to {to}");

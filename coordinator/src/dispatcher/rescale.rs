@@ -46,8 +46,7 @@ impl Dispatcher {
     /// taken by another job, in the next moment.
     async fn check_slots(&self, job: &Job, parallelism: u32) -> Result<(), Status> {
         let present = job.graph.slots_needed();
-        let needed = job.graph.rescaled(job.parallelism(), parallelism)?;
-        let needed = needed.slots_needed();
+        let needed = job.rescaled(parallelism)?.slots_needed();
         if !job.is_running() || needed <= present {
             return Ok(());
         }

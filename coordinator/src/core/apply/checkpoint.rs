@@ -1,6 +1,6 @@
 //! Beginning, completing and giving up checkpoints; savepoint requests; forgetting deleted files.
 
-use flott_proto::ids::{CheckpointId, JobId, Namespace};
+use flott_proto::ids::{CheckpointId, JobId};
 use flott_proto::state_handle::SubtaskDelta;
 use flott_proto::wire;
 
@@ -225,15 +225,8 @@ pub(super) fn request_savepoint(
     state: &mut ClusterState,
     request: &wire::RequestSavepoint,
 ) -> Result<(), Refused> {
-    let namespace: Namespace = request.namespace.parse()?;
     let now = state.log_time_ms;
-    let job = state.job_mut(&request.job_id)?;
-    if job.namespace != namespace {
-        return Err(Refused::new(format!(
-            "there is no job {} in namespace {namespace}",
-            job.id
-        )));
-    }
+    let job = state.job_in_mut(&request.namespace, &request.job_id)?;
     if job
         .savepoint_results
         .iter()

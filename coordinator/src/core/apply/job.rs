@@ -128,15 +128,8 @@ fn check_kept(state: &ClusterState, from: &wire::CheckpointMetadata) -> Result<(
 
 /// A second cancellation is answered like the first; so is that of a job that has ended.
 pub(super) fn cancel(state: &mut ClusterState, cancel: &wire::CancelJob) -> Result<(), Refused> {
-    let namespace: Namespace = cancel.namespace.parse()?;
     let now = state.log_time_ms;
-    let job = state.job_mut(&cancel.job_id)?;
-    if job.namespace != namespace {
-        return Err(Refused::new(format!(
-            "there is no job {} in namespace {namespace}",
-            job.id
-        )));
-    }
+    let job = state.job_in_mut(&cancel.namespace, &cancel.job_id)?;
     if job.status.is_terminal() || job.status == JobStatus::Cancelling {
         return Ok(());
     }

@@ -17,7 +17,7 @@ mod rescale;
 use std::sync::Arc;
 
 use flott_proto::Malformed;
-use flott_proto::ids::{AttemptNumber, JobId, LeaderEpoch, NodeId};
+use flott_proto::ids::{AttemptNumber, JobId, LeaderEpoch, Namespace, NodeId};
 use flott_proto::wire::{self, command::Decision};
 
 use super::feature_level;
@@ -135,6 +135,20 @@ impl ClusterState {
         match self.jobs.get_mut(&id) {
             Some(job) => Ok(Arc::make_mut(job)),
             None => Err(Refused::new(format!("there is no job {id}"))),
+        }
+    }
+
+    /// The job to change on behalf of a client of that namespace: those of others are as if they were not there.
+    fn job_in_mut(&mut self, namespace: &str, id: &str) -> Result<&mut Job, Refused> {
+        let namespace: Namespace = namespace.parse()?;
+        let job = self.job_mut(id)?;
+        if job.namespace == namespace {
+            Ok(job)
+        } else {
+            Err(Refused::new(format!(
+                "there is no job {} in namespace {namespace}",
+                job.id
+            )))
         }
     }
 

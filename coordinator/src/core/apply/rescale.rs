@@ -20,20 +20,14 @@ pub(super) fn rescale(state: &mut ClusterState, rescale: &wire::RescaleJob) -> R
     let namespace: Namespace = rescale.namespace.parse()?;
     let (now, to) = (state.log_time_ms, rescale.parallelism);
     let quota = state.known_namespace(&namespace)?.clone();
-    let job = state.job_mut(&rescale.job_id)?;
-    if job.namespace != namespace {
-        return Err(Refused::new(format!(
-            "there is no job {} in namespace {namespace}",
-            job.id
-        )));
-    }
+    let job = state.job_in_mut(&rescale.namespace, &rescale.job_id)?;
     if job.status.is_terminal() || job.status.is_ending() || job.final_checkpoint.is_some() {
         return Err(Refused::new(format!(
             "job {} is {} and about to end, or has ended; it keeps its parallelism",
             job.id, job.status
         )));
     }
-    let graph = job.graph.rescaled(job.parallelism(), to)?;
+    let graph = job.rescaled(to)?;
     if graph == *job.graph {
         job.rescale_to = None;
         return Ok(());

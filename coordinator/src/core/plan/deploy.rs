@@ -1,5 +1,6 @@
 //! Slots for jobs that wait, and tasks for TaskManagers that lack them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -152,9 +153,11 @@ fn deployment(
         deployment.writer = paths::writer(&directory, job.attempt_epoch, job.attempt, subtask);
         deployment
     };
-    // What was read from storage is as it was submitted.
-    let mut graph = graph.clone();
-    graph.take_parallelism(&job.graph);
+    let mut graph = Cow::Borrowed(graph);
+    if job.graph_object.is_some() {
+        // What was read from storage is as it was submitted.
+        graph.to_mut().take_parallelism(&job.graph);
+    }
     let location = |(subtask, place): (&SubtaskId, &Assignment)| wire::TaskLocation {
         vertex: subtask.vertex.to_string(),
         subtask: subtask.subtask,
@@ -165,7 +168,7 @@ fn deployment(
         job_id: job.id.to_string(),
         namespace: job.namespace.to_string(),
         attempt: job.attempt.0,
-        graph: Some((&graph).into()),
+        graph: Some((&*graph).into()),
         configuration: (*job.configuration).clone(),
         tasks: subtasks.iter().map(task).collect(),
         locations: job.assignments.iter().map(location).collect(),

@@ -1,0 +1,30 @@
+# Sourced by the benchmarks that need a cluster, with `flott` set: starts one with these further arguments in a directory
+# `dir`, which goes with it at the end, and has FLOTT_JOBMANAGER name it.
+dir=$(mktemp -d)
+cluster=
+finish() {
+  [ -z "$cluster" ] || { kill "$cluster" && wait "$cluster"; } 2>/dev/null || true
+  rm -rf "$dir"
+}
+trap finish EXIT
+
+start_cluster() {
+  "$flott" local --dir "$dir/cluster" "$@" >"$dir/out" 2>"$dir/err" &
+  cluster=$!
+  until grep -q '^ready' "$dir/out"; do
+    is_alive
+    sleep 0.1
+  done
+  FLOTT_JOBMANAGER=$(sed -n 's/.*export FLOTT_JOBMANAGER=//p' "$dir/err")
+  export FLOTT_JOBMANAGER
+}
+
+# Ends with what the cluster said if it has ended.
+is_alive() {
+  kill -0 "$cluster" 2>/dev/null || { cat "$dir/err" >&2; exit 1; }
+}
+
+# Submits a SQL file with these further arguments; prints the job's id.
+submit() {
+  "$flott" run -d -o json -f "$@" | sed -n 's/.*"id": *"\([0-9a-f]*\)".*/\1/p'
+}
