@@ -131,7 +131,7 @@ impl Database {
         }
     }
 
-    /// Begins to write to disk what is in memory, without waiting for it.
+    /// Begins to write to disk what is in memory now, without waiting for it.
     pub(crate) fn begin_flush(&self) -> Result<(), Error> {
         let mut begin = FlushOptions::default();
         begin.set_wait(false);
@@ -219,11 +219,12 @@ pub(crate) fn point_to_manifest(dir: &Path, manifest: &str) -> Result<(), Error>
 }
 
 /// A key and its value.
-type Entry<'a> = (&'a [u8], &'a [u8]);
+pub(crate) type Entry<'a> = (&'a [u8], &'a [u8]);
 
 /// A walk over a range of keys.
 pub(crate) struct Cursor<'a> {
     iterator: DBRawIterator<'a>,
+    /// Whether the entry that it stands on was not given away yet.
     fresh: bool,
 }
 
@@ -238,11 +239,17 @@ impl fmt::Debug for Cursor<'_> {
 impl Cursor<'_> {
     /// The next key and value; `None` at the end of the range, and from then on.
     pub(crate) fn next(&mut self) -> Result<Option<Entry<'_>>, Error> {
-        if self.fresh {
-            self.fresh = false;
-        } else if self.iterator.valid() {
+        self.peek()?;
+        self.fresh = false;
+        Ok(self.iterator.item())
+    }
+
+    /// What [`Self::next`] will give.
+    pub(crate) fn peek(&mut self) -> Result<Option<Entry<'_>>, Error> {
+        if !self.fresh && self.iterator.valid() {
             self.iterator.next();
         }
+        self.fresh = true;
         if !self.iterator.valid() {
             self.iterator.status().map_err(failed("read"))?;
         }

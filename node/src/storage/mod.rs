@@ -138,6 +138,24 @@ impl ObjectStorage {
         self.sync(path).await
     }
 
+    /// Makes the object another name of a local file to which nobody will ever write again, if the store is a directory on
+    /// the same file system, and says whether it did. The object is durable when this returns.
+    pub async fn put_link(&self, path: &str, local: &LocalPath) -> Result<bool, Error> {
+        let (Some(root), Ok(at)) = (&self.directory, Path::parse(path)) else {
+            return Ok(false);
+        };
+        let object = root.join(at.as_ref());
+        if let Some(parent) = object.parent() {
+            let made = tokio::fs::create_dir_all(parent).await;
+            made.map_err(Error::local(parent))?;
+        }
+        if tokio::fs::hard_link(local, &object).await.is_err() {
+            return Ok(false);
+        }
+        self.sync(path).await?;
+        Ok(true)
+    }
+
     /// Makes `local` another name of the object, if that is a file on the same file system, and says whether it did. Who
     /// uses it must never write to `local`, for that would be writing to the object; removing it is harmless.
     pub async fn link_file(&self, path: &str, local: &LocalPath) -> bool {

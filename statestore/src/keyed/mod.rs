@@ -3,7 +3,8 @@
 //! One [`KeyedBackend`] belongs to one task and is used on that task's thread only: calls are synchronous, and work on
 //! many keys at a time. Memory is bounded by [`BackendOptions`]; everything else is on disk.
 //!
-//! - `tablets`: the databases, one for each earlier owner of a part of the key groups.
+//! - `tablets`: the databases, one for each earlier owner of a part of the key groups. `store`: the way to them, on which
+//!   changes are `held_back` while a snapshot is linked.
 //! - `codec`: the bytes of keys, stable for ever. `registry`: state names to numbers.
 //! - `batch`: changes that happen together. `timers`: when the next timer is due, in memory.
 //!
@@ -11,7 +12,9 @@
 
 mod batch;
 pub(crate) mod codec;
+mod held_back;
 pub(crate) mod registry;
+mod store;
 pub(crate) mod tablets;
 mod timers;
 
@@ -26,13 +29,21 @@ use flott_proto::ids::CheckpointId;
 use flott_proto::key_group::{KeyGroup, KeyGroupRange};
 
 pub use self::batch::StateBatch;
+use self::held_back::Walk;
 use self::registry::Registry;
+use self::store::Store;
 use self::tablets::{Tablet, Tablets};
 use self::timers::TimerHeads;
 use crate::error::Error;
-use crate::rocks::{Cursor, Database, Memory};
+use crate::rocks::{Database, Memory};
 use crate::snapshot::LocalSnapshot;
 use crate::snapshot::diff::FilesByKey;
+
+/// Changes that wait for a snapshot take an eighth of the memory, but at least this much.
+const HELD_BACK_BYTES_MIN: u64 = 1 << 20;
+
+/// And at most this much: they are written at once when the wait is over, and that should not be felt.
+const HELD_BACK_BYTES_MAX: u64 = 16 << 20;
 
 /// The version of what lies in the database.
 pub(crate) const FORMAT: u32 = 1;
@@ -69,9 +80,16 @@ pub struct BackendOptions {
     pub memory_bytes: u64,
 }
 
+impl BackendOptions {
+    /// Of this memory, what changes may take that wait for a snapshot.
+    fn held_back_bytes_max(self) -> usize {
+        (self.memory_bytes / 8).clamp(HELD_BACK_BYTES_MIN, HELD_BACK_BYTES_MAX) as usize
+    }
+}
+
 /// The keyed state of one task, for one range of key groups.
 pub struct KeyedBackend {
-    tablets: Tablets,
+    store: Store,
     dir: PathBuf,
     key_groups: KeyGroupRange,
     registry: Registry,
@@ -106,7 +124,7 @@ impl KeyedBackend {
         let registry = Registry::create(&database, max_parallelism)?;
         let range = key_groups;
         let tablets = Tablets::new(vec![Tablet { range, database }]);
-        Self::over(dir, tablets, registry, key_groups)
+        Self::over(dir, tablets, registry, key_groups, options)
     }
 
     /// The state in tablets whose registries were loaded.
@@ -115,11 +133,12 @@ impl KeyedBackend {
         tablets: Tablets,
         registry: Registry,
         key_groups: KeyGroupRange,
+        options: BackendOptions,
     ) -> Result<Self, Error> {
         let dir = dir.to_owned();
         let timers = BTreeMap::new();
         let mut backend = Self {
-            tablets,
+            store: Store::new(tablets, options.held_back_bytes_max()),
             dir,
             key_groups,
             registry,
@@ -157,7 +176,7 @@ impl KeyedBackend {
 
     /// The state that the operator calls `name`. Registers it if it is new; what a checkpoint restored is found again.
     pub fn state(&mut self, operator_uid: &str, name: &str) -> Result<StateId, Error> {
-        let databases = self.tablets.databases();
+        let databases = self.store.databases()?;
         let id = self.registry.get_or_add(databases, operator_uid, name)?;
         self.timers.entry(id).or_default();
         Ok(id)
@@ -184,7 +203,7 @@ impl KeyedBackend {
             start = *end;
             key
         });
-        self.tablets.get_many(&stored.collect::<Vec<_>>())
+        self.store.get_many(&stored.collect::<Vec<_>>())
     }
 
     /// Carries out all changes of the batch. Durable with the next checkpoint, not before.
@@ -199,7 +218,7 @@ impl KeyedBackend {
             "state of key groups {low:?} to {high:?} written to the owner of {}",
             self.key_groups
         );
-        self.tablets.write(&batch.changes)?;
+        self.store.write(&batch.changes)?;
         for ((state, group), changes) in batch.timers {
             let heads = self.timers.entry(state).or_default();
             if let Some(time) = changes.put {
@@ -241,7 +260,7 @@ impl KeyedBackend {
     fn scan_prefix(&self, group: KeyGroup, from: Vec<u8>) -> Scan<'_> {
         let to = codec::after_prefix(&from);
         Scan {
-            cursor: Some(self.tablets.of(group).range(from, to)),
+            walk: Some(self.store.range(group, from, to)),
         }
     }
 
@@ -276,8 +295,8 @@ impl KeyedBackend {
             let mut from = Vec::with_capacity(16);
             codec::push_timers_from(&mut from, state, group, head);
             let until = codec::after_timers(state, group, until_ms);
-            let mut cursor = self.tablets.of(group).range(from, until);
-            while let Some((key, _)) = cursor.next()? {
+            let mut walk = self.store.range(group, from, until);
+            while let Some((key, _)) = walk.next()? {
                 let timer = codec::split_timer(key).ok_or_else(|| self.damaged("a timer"))?;
                 if first.len() < limit {
                     first.push(timer);
@@ -293,7 +312,10 @@ impl KeyedBackend {
         Ok(first.into_sorted_vec())
     }
 
-    /// The state as it is now, to be uploaded while the task goes on. Takes as long as a flush; blocks nothing after.
+    /// The state as it is now, to be uploaded while the task goes on. Takes no time: what is in memory is sealed, and
+    /// written to disk beside the task, whose further changes wait in memory. Only if they come to more than
+    /// [`BackendOptions::memory_bytes`] allow for, or the next snapshot is taken, the task stands still until that is
+    /// done.
     pub fn snapshot(&mut self, checkpoint: CheckpointId) -> Result<LocalSnapshot, Error> {
         // The number keeps two tries at one checkpoint apart.
         self.snapshots += 1;
@@ -302,10 +324,13 @@ impl KeyedBackend {
             .join("snapshots")
             .join(format!("{checkpoint}-{}", self.snapshots));
         fs::create_dir_all(&dir).map_err(Error::local(&dir))?;
-        // From here on whatever is in the directory goes when the snapshot is dropped.
-        let mut snapshot = LocalSnapshot::new(checkpoint, dir, self.key_groups);
-        snapshot.files = self.tablets.link_into(snapshot.dir())?;
-        Ok(snapshot)
+        let linking = self.store.seal(dir.clone())?;
+        Ok(LocalSnapshot::new(
+            checkpoint,
+            dir,
+            self.key_groups,
+            linking,
+        ))
     }
 
     /// The earliest timer in a group, given that there is none before `from_ms`.
@@ -318,8 +343,8 @@ impl KeyedBackend {
         let mut from = Vec::with_capacity(16);
         codec::push_timers_from(&mut from, state, group, from_ms);
         let until = codec::after_timers(state, group, i64::MAX);
-        let mut cursor = self.tablets.of(group).range(from, until);
-        let Some((key, _)) = cursor.next()? else {
+        let mut walk = self.store.range(group, from, until);
+        let Some((key, _)) = walk.next()? else {
             return Ok(None);
         };
         let timer = codec::split_timer(key).ok_or_else(|| self.damaged("a timer"))?;
@@ -359,14 +384,14 @@ pub(crate) fn damaged(dir: &Path, what: &str) -> Error {
 /// Values of a state: key, namespace, value. Ends after the first error.
 #[derive(Debug)]
 pub struct Scan<'a> {
-    cursor: Option<Cursor<'a>>,
+    walk: Option<Walk<'a>>,
 }
 
 impl Iterator for Scan<'_> {
     type Item = Result<(Vec<u8>, Vec<u8>, Vec<u8>), Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let entry = match self.cursor.as_mut()?.next() {
+        let entry = match self.walk.as_mut()?.next() {
             Ok(Some((stored, value))) => match codec::split_value_key(stored) {
                 Some((key, namespace)) => return Some(Ok((key, namespace, value.to_vec()))),
                 None => Some(Err(damaged(Path::new("db"), "a value"))),
@@ -374,7 +399,7 @@ impl Iterator for Scan<'_> {
             Ok(None) => None,
             Err(error) => Some(Err(error)),
         };
-        self.cursor = None;
+        self.walk = None;
         entry
     }
 }

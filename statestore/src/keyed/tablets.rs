@@ -96,11 +96,7 @@ impl Tablets {
     }
 
     /// Flushes all, and links their files into directories below `dir`.
-    pub(super) fn link_into(&self, dir: &Path) -> Result<Vec<SnapshotFile>, Error> {
-        if self.0.len() > 1 {
-            // The disk works on all of them while the first is waited for.
-            self.databases().try_for_each(Database::begin_flush)?;
-        }
+    pub(crate) fn link_into(&self, dir: &Path) -> Result<Vec<SnapshotFile>, Error> {
         let mut files = Vec::new();
         for (number, tablet) in self.0.iter().enumerate() {
             let dir = dir.join(number.to_string());

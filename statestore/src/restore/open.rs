@@ -52,7 +52,7 @@ pub(super) async fn open(
         let tablets = Tablets::new(tablets);
         if let Some(registry) = Registry::unite(registries) {
             registry.store(&tablets)?;
-            let backend = KeyedBackend::over(&dir, tablets, registry, key_groups)?;
+            let backend = KeyedBackend::over(&dir, tablets, registry, key_groups, options)?;
             return Ok(Some(backend.restored_from(files)));
         }
         drop(tablets);

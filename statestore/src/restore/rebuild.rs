@@ -77,7 +77,7 @@ pub(super) async fn rebuild(
         let (database, registry) = new;
         let range = key_groups;
         let tablets = Tablets::new(vec![Tablet { range, database }]);
-        KeyedBackend::over(&dir, tablets, registry, key_groups)
+        KeyedBackend::over(&dir, tablets, registry, key_groups, options)
     })
     .await
 }

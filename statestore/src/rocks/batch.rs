@@ -40,30 +40,30 @@ impl Batch {
         self.0.clear();
     }
 
+    /// Each key with its new value, or without one if it is deleted, in the order of the changes.
+    pub(crate) fn for_each(&self, each: impl FnMut(&[u8], Option<&[u8]>)) {
+        self.0.iterate(&mut ForEach(each));
+    }
+
     /// The same changes in the same order as `count` batches: `of` says which one, below `count`, a key belongs to.
     pub(crate) fn split(&self, count: usize, of: impl Fn(&[u8]) -> usize) -> Vec<Self> {
-        let mut parts = Parts {
-            batches: (0..count).map(|_| Self::default()).collect(),
-            of,
-        };
-        self.0.iterate(&mut parts);
-        parts.batches
+        let mut batches: Vec<Self> = (0..count).map(|_| Self::default()).collect();
+        self.for_each(|key, value| match value {
+            Some(value) => batches[of(key)].put(key, value),
+            None => batches[of(key)].delete(key),
+        });
+        batches
     }
 }
 
-struct Parts<F> {
-    batches: Vec<Batch>,
-    of: F,
-}
+struct ForEach<F>(F);
 
-impl<F: Fn(&[u8]) -> usize> WriteBatchIterator for Parts<F> {
+impl<F: FnMut(&[u8], Option<&[u8]>)> WriteBatchIterator for ForEach<F> {
     fn put(&mut self, key: &[u8], value: &[u8]) {
-        let batch = (self.of)(key);
-        self.batches[batch].put(key, value);
+        (self.0)(key, Some(value));
     }
 
     fn delete(&mut self, key: &[u8]) {
-        let batch = (self.of)(key);
-        self.batches[batch].delete(key);
+        (self.0)(key, None);
     }
 }

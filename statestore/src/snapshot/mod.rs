@@ -1,6 +1,6 @@
 //! From local state to object storage.
 //!
-//! - [`LocalSnapshot`]: the state at a checkpoint, as files that nobody changes any more.
+//! - [`LocalSnapshot`]: the state at a checkpoint, as files that nobody changes any more. `linking`: how it gets them.
 //! - [`diff`]: what of it the base checkpoint has already (pure). `bases`: which checkpoints can be a base (pure).
 //! - [`SnapshotUploader`]: uploads the rest and says what changed against the base.
 //!
@@ -9,18 +9,23 @@
 
 mod bases;
 pub mod diff;
+mod linking;
 mod upload;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use flott_proto::ids::CheckpointId;
 use flott_proto::key_group::KeyGroupRange;
 use tracing::warn;
 
 use self::diff::FileKey;
+pub(crate) use self::linking::Linking;
 pub(crate) use self::upload::file_checksum;
 pub use self::upload::{SnapshotUploader, Uploaded};
+use crate::blocking;
+use crate::error::Error;
 
 /// A file of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,16 +42,24 @@ pub struct LocalSnapshot {
     checkpoint: CheckpointId,
     dir: PathBuf,
     key_groups: KeyGroupRange,
-    pub(crate) files: Vec<SnapshotFile>,
+    linking: Arc<Linking>,
+    /// Once they are linked.
+    files: Vec<SnapshotFile>,
 }
 
 impl LocalSnapshot {
-    /// A snapshot without files yet, which owns `dir`.
-    pub(crate) fn new(checkpoint: CheckpointId, dir: PathBuf, key_groups: KeyGroupRange) -> Self {
+    /// The snapshot whose files are linked into `dir`, which it owns.
+    pub(crate) fn new(
+        checkpoint: CheckpointId,
+        dir: PathBuf,
+        key_groups: KeyGroupRange,
+        linking: Arc<Linking>,
+    ) -> Self {
         Self {
             checkpoint,
             dir,
             key_groups,
+            linking,
             files: Vec::new(),
         }
     }
@@ -61,18 +74,19 @@ impl LocalSnapshot {
         self.key_groups
     }
 
-    /// Bytes of all files: the size of the whole state.
-    pub fn size_bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.size).sum()
-    }
-
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
+    /// The same, with its files.
+    async fn linked(mut self) -> Result<Self, Error> {
+        blocking("link a snapshot", move || {
+            self.files = self.linking.files()?;
+            Ok(self)
+        })
+        .await
     }
 }
 
 impl Drop for LocalSnapshot {
     fn drop(&mut self) {
+        self.linking.give_up();
         match fs::remove_dir_all(&self.dir) {
             // The task's directory may have been removed as a whole.
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -103,7 +103,7 @@ impl SnapshotUploader {
     /// After an error the checkpoint has to be declined; what did get up is reused by the next.
     pub async fn upload(
         &self,
-        mut snapshot: LocalSnapshot,
+        snapshot: LocalSnapshot,
         base: CheckpointId,
         savepoint: Option<&ObjectStorage>,
     ) -> Result<Uploaded, Error> {
@@ -112,6 +112,7 @@ impl SnapshotUploader {
             self.key_groups,
             "a snapshot of another task"
         );
+        let mut snapshot = snapshot.linked().await?;
         let local: BTreeMap<&FileKey, &SnapshotFile> = snapshot
             .files
             .iter()
@@ -217,7 +218,11 @@ impl SnapshotUploader {
             });
         }
         Failpoint::UploadBegins.pass();
-        storage.put_file(&path, &file.path).await?;
+        let linked =
+            is_immutable(&file.key.local_name) && storage.put_link(&path, &file.path).await?;
+        if !linked {
+            storage.put_file(&path, &file.path).await?;
+        }
         Failpoint::UploadEnds.pass();
         let FileKey {
             key_groups,

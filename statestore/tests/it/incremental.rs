@@ -198,7 +198,6 @@ async fn a_snapshot_that_is_given_up_leaves_nothing_and_disturbs_nothing() {
     let state = task.backend.state("op", "value").unwrap();
     task.put(state, entries(0..1000, 1));
     let snapshot = task.backend.snapshot(CheckpointId(1)).unwrap();
-    assert!(snapshot.size_bytes() > 0);
     // The future is dropped before its first file is up.
     drop(task.uploader.upload(snapshot, CheckpointId::NONE, None));
     assert_eq!(

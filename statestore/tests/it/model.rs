@@ -35,7 +35,8 @@ enum Fate {
 #[derive(Clone, Debug)]
 enum Step {
     Write(Vec<Change>),
-    Checkpoint(Fate),
+    /// With changes between the snapshot and its upload.
+    Checkpoint(Fate, Vec<Change>),
     Crash,
 }
 
@@ -60,7 +61,7 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         5 => prop::collection::vec(change(), 1..30).prop_map(Step::Write),
-        4 => fate.prop_map(Step::Checkpoint),
+        4 => (fate, prop::collection::vec(change(), 0..10)).prop_map(|(fate, changes)| Step::Checkpoint(fate, changes)),
         1 => Just(Step::Crash),
     ]
 }
@@ -193,10 +194,13 @@ async fn run(steps: Vec<Step>) {
     for step in steps {
         match step {
             Step::Write(changes) => write(&mut task, &mut model, &changes),
-            Step::Checkpoint(fate) => {
+            Step::Checkpoint(fate, meanwhile) => {
                 checkpoint += 1;
                 let id = CheckpointId(checkpoint);
                 let snapshot = task.backend.snapshot(id).unwrap();
+                let then = model.clone();
+                write(&mut task, &mut model, &meanwhile);
+                check(&mut task, &model);
                 let base = if matches!(fate, Fate::CompletesWithoutBase) {
                     CheckpointId::NONE
                 } else {
@@ -207,7 +211,7 @@ async fn run(steps: Vec<Step>) {
                         let (_, state) = task.upload(snapshot, base).await;
                         task.uploader.completed(id);
                         task.completed.insert(id, state.clone());
-                        saved.insert(id, (model.clone(), state));
+                        saved.insert(id, (then, state));
                     }
                     Fate::Aborted => {
                         task.upload(snapshot, base).await;
@@ -232,7 +236,7 @@ async fn run(steps: Vec<Step>) {
                         assert_eq!(written, state.files.keys().cloned().collect::<Vec<_>>());
                         let dir = local.path().join("savepoint");
                         let restored = Task::restart(&dir, &directory, "s", all, id, &state).await;
-                        check(&mut restored.unwrap(), &model);
+                        check(&mut restored.unwrap(), &then);
                         std::fs::remove_dir_all(&dir).unwrap();
                     }
                 }
