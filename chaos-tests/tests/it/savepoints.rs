@@ -120,7 +120,11 @@ async fn can_be_read(savepoint: &Path) -> anyhow::Result<()> {
     let mut timers = read.to_vec();
     timers.extend(["--state", "windows/timers"]);
     let timers = flott(&binary, &timers).await?;
-    ensure!(timers.stdout.lines().count() == count, "{timers:?}");
+    let timed = timers.stdout.lines().count();
+    ensure!(
+        (1..=count).contains(&timed),
+        "one for each window of a key group: {timers:?}"
+    );
     let unknown = [&read[..6], &["nobody"]].concat();
     let unknown = flott(&binary, &unknown).await?;
     ensure!(

@@ -257,6 +257,33 @@ impl KeyedBackend {
         self.scan_prefix(group, from)
     }
 
+    /// The same from behind a namespace on, if one is given: to go on where an earlier scan was left.
+    pub fn scan_key_after(
+        &self,
+        state: StateId,
+        group: KeyGroup,
+        key: &[u8],
+        after: Option<&[u8]>,
+    ) -> Scan<'_> {
+        let Some(namespace) = after else {
+            return self.scan_key(state, group, key);
+        };
+        let mut prefix = Vec::with_capacity(16 + key.len());
+        let mut at = StateKey {
+            group,
+            key,
+            namespace: &[],
+        };
+        codec::push_value_key(&mut prefix, state, at);
+        at.namespace = namespace;
+        let mut from = Vec::with_capacity(prefix.len() + namespace.len() + 1);
+        codec::push_value_key(&mut from, state, at);
+        from.push(0);
+        Scan {
+            walk: Some(self.store.range(group, from, codec::after_prefix(&prefix))),
+        }
+    }
+
     fn scan_prefix(&self, group: KeyGroup, from: Vec<u8>) -> Scan<'_> {
         let to = codec::after_prefix(&from);
         Scan {

@@ -12,10 +12,8 @@ use crate::Error;
 
 /// Set where the slot has changed since it was last stored.
 const DIRTY: u8 = 0x80;
-/// Set where the keyed state holds the key, and a timer for it.
-const STORED: u8 = 0x40;
 /// The remaining bits count touches since the last eviction, up to this.
-const TOUCHES_MAX: u8 = 0x3F;
+const TOUCHES_MAX: u8 = 0x7F;
 
 /// Memory of a slot besides its key and aggregates: hash, key position, flags, and its share of the table.
 const SLOT_BYTES: usize = 8 + 8 + 1 + 8;
@@ -73,13 +71,9 @@ impl Bucket {
         self.flags[slot] & DIRTY != 0
     }
 
-    pub(super) fn is_stored(&self, slot: usize) -> bool {
-        self.flags[slot] & STORED != 0
-    }
-
     /// The keyed state now holds what the slot holds.
     pub(super) fn set_stored(&mut self, slot: usize) {
-        self.flags[slot] = self.flags[slot] & !DIRTY | STORED;
+        self.flags[slot] &= !DIRTY;
     }
 
     pub(super) fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
@@ -93,7 +87,7 @@ impl Bucket {
         let slot = self.find(hash, key).unwrap_or_else(|| self.push(hash, key));
         let flags = &mut self.flags[slot as usize];
         let touches = (*flags & TOUCHES_MAX).saturating_add(1).min(TOUCHES_MAX);
-        *flags = *flags & STORED | DIRTY | touches;
+        *flags = DIRTY | touches;
         slot
     }
 
@@ -149,7 +143,6 @@ impl Bucket {
             accumulator.decode(slot, &mut rest)?;
             self.bytes += accumulator.text_bytes(slot);
         }
-        self.flags[slot] |= STORED;
         rest.is_empty().then_some(())
     }
 
@@ -180,7 +173,7 @@ impl Bucket {
             keys: Vec::new(),
             key_ends: Vec::with_capacity(kept.len()),
             hashes: Vec::with_capacity(kept.len()),
-            flags: vec![STORED; kept.len()],
+            flags: vec![0; kept.len()],
             accumulators: self
                 .accumulators
                 .iter()

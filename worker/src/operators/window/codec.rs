@@ -6,14 +6,14 @@
 /// The first byte of every stored value.
 pub(super) const VERSION: u8 = 1;
 
-/// The namespace of a window in the keyed state: its end. Sorts as the windows do.
-pub(super) fn window_namespace(end_ms: i64) -> [u8; 8] {
+/// The key of a window in the keyed state: its end. Sorts as the windows do.
+pub(super) fn window_key(end_ms: i64) -> [u8; 8] {
     (end_ms as u64 ^ (1 << 63)).to_be_bytes()
 }
 
-/// The end of the window that has this namespace; none if no window has it.
-pub(super) fn end_of_namespace(namespace: &[u8]) -> Option<i64> {
-    let flipped = u64::from_be_bytes(namespace.try_into().ok()?);
+/// The end of the window that has this key; none if no window has it.
+pub(super) fn end_of_key(key: &[u8]) -> Option<i64> {
+    let flipped = u64::from_be_bytes(key.try_into().ok()?);
     Some((flipped ^ (1 << 63)) as i64)
 }
 
@@ -73,9 +73,9 @@ mod tests {
             write_number(value, &mut out);
             assert_eq!(out, expected, "{value}");
         }
-        assert_eq!(window_namespace(5), [0x80, 0, 0, 0, 0, 0, 0, 5]);
-        assert_eq!(end_of_namespace(&window_namespace(-7)), Some(-7));
-        assert_eq!(end_of_namespace(b"short"), None);
+        assert_eq!(window_key(5), [0x80, 0, 0, 0, 0, 0, 0, 5]);
+        assert_eq!(end_of_key(&window_key(-7)), Some(-7));
+        assert_eq!(end_of_key(b"short"), None);
     }
 
     proptest! {

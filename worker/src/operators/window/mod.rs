@@ -3,7 +3,7 @@
 //! ```text
 //! batch → keys and windows of its rows → bucket of each window (cache) → aggregates, column-wise
 //!                                          ▲ missing keys   │ dirty keys, at a checkpoint or under memory pressure
-//!                                          └── keyed state ◀┘ with a timer for each
+//!                                          └── keyed state ◀┘ with a timer for each window
 //! watermark → windows that have ended, in order → cached and stored keys → one batch after another → forgotten
 //! ```
 //!
@@ -16,8 +16,8 @@
 //! the watermark reaches its last millisecond: `end - 1 <= watermark`. Late rows are dropped and counted.
 //!
 //! What must stay true: a key of a window is in the cache, or in the keyed state, or in both with the cache newer; a
-//! stored key has a timer and a timer has a stored key; a window that has fired is in neither. The watermark is in the
-//! snapshot, so that a row which was late before a restore is late after it.
+//! key group that has keys of a window stored has a timer for it; a window that has fired is in neither. The watermark is
+//! in the snapshot, so that a row which was late before a restore is late after it.
 
 mod accumulator;
 mod assign;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, TimestampMillisecondArray};
+use arrow::array::{ArrayRef, Int32Array, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use flott_proto::job_graph::AggregateFunction;
@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::accumulator::AggregateSpec;
 use super::bucket::Bucket;
-use super::codec::end_of_namespace;
+use super::codec::end_of_key;
 use crate::Error;
 use crate::expressions::{batch_of, cast};
 use crate::keys::KeyDecoder;
@@ -35,7 +35,7 @@ pub(crate) struct WindowReader {
     aggregates: Vec<AggregateSpec>,
     /// Keys, window start and end, aggregates.
     values: SchemaRef,
-    /// Keys and time.
+    /// Key group and time.
     timers: SchemaRef,
     place: String,
 }
@@ -51,8 +51,10 @@ impl WindowReader {
             .collect();
         let types = fields.iter().map(|field| field.data_type().clone());
         let keys = KeyDecoder::new(types.collect());
-        let mut timers = fields.clone();
-        timers.push(Field::new("time", MILLISECONDS, false));
+        let timers = vec![
+            Field::new("key_group", DataType::Int32, false),
+            Field::new("time", MILLISECONDS, false),
+        ];
         let aggregates = schema
             .aggregates
             .iter()
@@ -99,12 +101,16 @@ impl WindowReader {
         let mut ends = Vec::with_capacity(values.len());
         for value in values {
             // A key may be there several times, with different windows: slots are not looked up by it here.
-            let slot = bucket.push(xxh3_64(&value.key), &value.key);
+            let slot = bucket.push(xxh3_64(&value.namespace), &value.namespace);
             let decoded = bucket.decode(slot as usize, &value.value);
             decoded.ok_or_else(damaged)?;
-            ends.push(end_of_namespace(&value.namespace).ok_or_else(damaged)?);
+            ends.push(end_of_key(&value.key).ok_or_else(damaged)?);
         }
-        let mut columns = self.key_columns(values.iter().map(|value| value.key.as_slice()))?;
+        let keys = values.iter().map(|value| value.namespace.as_slice());
+        let mut columns = self.keys.decode(keys)?;
+        for (column, field) in columns.iter_mut().zip(self.values.fields()) {
+            *column = cast(column, field.data_type(), &self.place)?;
+        }
         let starts = ends.iter().map(|end| end - self.size_ms);
         columns.push(Arc::new(TimestampMillisecondArray::from_iter_values(
             starts,
@@ -116,21 +122,13 @@ impl WindowReader {
 
     /// A row for each timer.
     pub(crate) fn timers(&self, timers: &[Timer]) -> Result<RecordBatch, Error> {
-        let mut columns = self.key_columns(timers.iter().map(|timer| timer.key.as_slice()))?;
+        let groups = timers.iter().map(|timer| i32::from(timer.group.0));
         let times = timers.iter().map(|timer| timer.time_ms);
-        columns.push(Arc::new(TimestampMillisecondArray::from_iter_values(times)));
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int32Array::from_iter_values(groups)),
+            Arc::new(TimestampMillisecondArray::from_iter_values(times)),
+        ];
         batch_of(&self.timers, columns, timers.len(), &self.place)
-    }
-
-    fn key_columns<'k>(
-        &self,
-        keys: impl ExactSizeIterator<Item = &'k [u8]>,
-    ) -> Result<Vec<ArrayRef>, Error> {
-        let columns = self.keys.decode(keys)?;
-        let pairs = columns.iter().zip(self.timers.fields());
-        pairs
-            .map(|(column, field)| cast(column, field.data_type(), &self.place))
-            .collect()
     }
 }
 
@@ -153,7 +151,7 @@ mod tests {
     use flott_proto::job_graph::Field as Column;
     use flott_proto::key_group::KeyGroup;
 
-    use super::super::codec::{VERSION, window_namespace, write_number};
+    use super::super::codec::{VERSION, window_key, write_number};
     use super::*;
     use crate::keys::{EncodedKeys, KeyEncoder};
 
@@ -197,8 +195,8 @@ mod tests {
                 .iter()
                 .for_each(|number| write_number(*number, &mut value));
             StoredValue {
-                key: key_of("JFK"),
-                namespace: window_namespace(end_ms).to_vec(),
+                key: window_key(end_ms).to_vec(),
+                namespace: key_of("JFK"),
                 value,
             }
         };
@@ -233,7 +231,7 @@ mod tests {
         let timer = Timer {
             time_ms: 999,
             group: KeyGroup(0),
-            key: key_of("JFK"),
+            key: Vec::new(),
             namespace: Vec::new(),
         };
         assert_eq!(reader.timers(&[timer]).unwrap().num_rows(), 1);

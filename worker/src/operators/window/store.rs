@@ -1,5 +1,9 @@
 //! The keyed state behind the cache: values and timers of windows, read and written in batches.
+//!
+//! All keys of a window lie together within their key group: the state's key is the window, its namespace the row's key.
+//! So one timer is enough for a window of a key group, and the window is read from one end to the other when it fires.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use flott_proto::ids::CheckpointId;
@@ -9,7 +13,7 @@ use flott_statestore::{KeyedBackend, LocalSnapshot, StateBatch, StateId, StateKe
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::bucket::Bucket;
-use super::codec::window_namespace;
+use super::codec::window_key;
 use crate::Error;
 use crate::operators::OperatorContext;
 
@@ -28,6 +32,10 @@ pub(super) struct WindowStore {
     value: Vec<u8>,
     /// Windows whose end is outside have nothing stored.
     bounds: Option<(i64, i64)>,
+    /// Ends of windows and key groups of which it is certain that they have a timer.
+    timed: BTreeSet<(i64, KeyGroup)>,
+    /// While a window fires: the last key that was taken, if its key group is not done.
+    taken: Option<Vec<u8>>,
     place: String,
 }
 
@@ -52,6 +60,8 @@ impl WindowStore {
             changes: StateBatch::new(),
             value: Vec::new(),
             bounds,
+            timed: BTreeSet::new(),
+            taken: None,
             place: place.to_owned(),
         })
     }
@@ -86,6 +96,7 @@ impl WindowStore {
             .bounds
             .map(|(first, last)| (first.max(end.saturating_add(1)), last))
             .filter(|(first, last)| first <= last);
+        self.timed = self.timed.split_off(&(end.saturating_add(1), KeyGroup(0)));
     }
 
     /// Fills those of the new slots whose keys are stored.
@@ -95,13 +106,13 @@ impl WindowStore {
         bucket: &mut Bucket,
         slots: Range<usize>,
     ) -> Result<(), Error> {
-        let namespace = window_namespace(end);
+        let window = window_key(end);
         let keys: Vec<StateKey<'_>> = slots
             .clone()
             .map(|slot| StateKey {
                 group: bucket.group(slot, self.max_parallelism),
-                key: bucket.key(slot),
-                namespace: &namespace,
+                key: &window,
+                namespace: bucket.key(slot),
             })
             .collect();
         let values = self.backend.get_many(self.state, &keys)?;
@@ -115,7 +126,7 @@ impl WindowStore {
 
     /// Notes the dirty slots of a bucket to be written; [`Self::flush`] completes it.
     pub(super) fn save(&mut self, end: i64, bucket: &mut Bucket) -> Result<(), Error> {
-        let namespace = window_namespace(end);
+        let window = window_key(end);
         for slot in 0..bucket.len() {
             if !bucket.is_dirty(slot) {
                 continue;
@@ -124,13 +135,12 @@ impl WindowStore {
             bucket.encode(slot, &mut self.value);
             let key = StateKey {
                 group,
-                key: bucket.key(slot),
-                namespace: &namespace,
+                key: &window,
+                namespace: bucket.key(slot),
             };
             self.changes.put(self.state, key, &self.value);
-            if !bucket.is_stored(slot) {
-                self.changes
-                    .put_timer(self.state, timer(end, group, bucket.key(slot)));
+            if self.timed.insert((end, group)) {
+                self.changes.put_timer(self.state, timer(end, group));
             }
             bucket.set_stored(slot);
             if self.changes.size_bytes() >= WRITE_BYTES {
@@ -161,33 +171,43 @@ impl WindowStore {
         mut into: Bucket,
         limit: usize,
     ) -> Result<(Bucket, bool), Error> {
-        let due = self.backend.due_timers(self.state, end - 1, limit)?;
-        let namespace = window_namespace(end);
-        for timer in &due {
-            assert_eq!(
-                timer.time_ms,
-                end - 1,
-                "windows fire in the order of their ends"
-            );
-            let hash = xxh3_64(&timer.key);
-            if cached.is_none_or(|cached| cached.find(hash, &timer.key).is_none()) {
-                into.push(hash, &timer.key);
-            }
-            let key = StateKey {
-                group: timer.group,
-                key: &timer.key,
-                namespace: &namespace,
+        let window = window_key(end);
+        let mut left = limit;
+        while left > 0 {
+            let due = self.backend.due_timers(self.state, end - 1, 1)?;
+            let Some(timer) = due.into_iter().next() else {
+                return Ok((into, false));
             };
-            self.changes.delete(self.state, key);
-            self.changes.delete_timer(self.state, timer);
+            if timer.time_ms != end - 1 || !timer.key.is_empty() {
+                return Err(self.damaged());
+            }
+            let (group, after) = (timer.group, self.taken.take());
+            let entries = self
+                .backend
+                .scan_key_after(self.state, group, &window, after.as_deref());
+            for entry in entries.take(left) {
+                let (_, key, value) = entry?;
+                let hash = xxh3_64(&key);
+                if cached.is_none_or(|cached| cached.find(hash, &key).is_none()) {
+                    let slot = into.push(hash, &key) as usize;
+                    into.decode(slot, &value).ok_or_else(|| self.damaged())?;
+                }
+                let stored = StateKey {
+                    group,
+                    key: &window,
+                    namespace: &key,
+                };
+                self.changes.delete(self.state, stored);
+                left -= 1;
+                self.taken = Some(key);
+            }
+            if left > 0 {
+                self.changes.delete_timer(self.state, timer);
+                self.taken = None;
+            }
+            self.flush()?;
         }
-        let slots = 0..into.len();
-        self.load(end, &mut into, slots.clone())?;
-        if slots.into_iter().any(|slot| !into.is_stored(slot)) {
-            return Err(self.damaged());
-        }
-        self.flush()?;
-        Ok((into, due.len() == limit))
+        Ok((into, true))
     }
 
     /// The keyed state as it is now; the cache must have been flushed.
@@ -205,11 +225,11 @@ impl WindowStore {
     }
 }
 
-fn timer(end: i64, group: KeyGroup, key: &[u8]) -> Timer {
+fn timer(end: i64, group: KeyGroup) -> Timer {
     Timer {
         time_ms: end - 1,
         group,
-        key: key.to_vec(),
+        key: Vec::new(),
         namespace: Vec::new(),
     }
 }
