@@ -35,6 +35,37 @@ async fn an_object_that_was_linked_is_not_written_to_by_a_download() {
     assert!(!memory.link_file("a", &dir.path().join("copy")).await);
 }
 
+#[tokio::test]
+async fn a_file_that_nobody_writes_to_again_becomes_an_object_by_a_link() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("objects");
+    let storage = ObjectStorage::open(root.to_str().unwrap()).unwrap();
+    let local = dir.path().join("local");
+    std::fs::write(&local, bytes(PART + 1)).unwrap();
+    assert!(storage.put_link("a/b/one", &local).await.unwrap());
+    assert!(
+        !storage.put_link("a/b/one", &local).await.unwrap(),
+        "it is there"
+    );
+    assert!(
+        !storage
+            .put_link("a/two", &dir.path().join("none"))
+            .await
+            .unwrap()
+    );
+    std::fs::remove_file(&local).unwrap();
+    assert!(storage.get("a/b/one").await.unwrap() == bytes(PART + 1));
+    storage.delete("a/b/one").await.unwrap();
+    assert_eq!(storage.list("").await.unwrap(), []);
+    let memory = ObjectStorage::open("memory:///put-link").unwrap();
+    assert!(
+        !memory
+            .put_link("a", &dir.path().join("copy"))
+            .await
+            .unwrap()
+    );
+}
+
 async fn keeps_its_promises(storage: &ObjectStorage, lengths: &[usize]) {
     let local = tempfile::tempdir().unwrap();
     let (source, copy) = (local.path().join("source"), local.path().join("copy"));

@@ -27,6 +27,9 @@ use self::task::{Random, Task, group, range};
 const MAX_PARALLELISM: u32 = 128;
 const TASKS: u32 = 2;
 const VALUE_BYTES: usize = 200;
+/// Phases of writing with and without checkpoints, and how long each takes.
+const PHASES: u64 = 8;
+const PHASE_SECONDS: u64 = 5;
 /// Keys of one write or read.
 const BATCH: usize = 512;
 const OPTIONS: BackendOptions = BackendOptions {
@@ -254,9 +257,19 @@ fn size(plan: &Plan, size_mb: u64, dir: &Path, runtime: &Handle) {
     let remote = restored("remote", None);
 
     let next = 3 + plan.warmup + plan.checkpoints;
-    let without = on_all(&mut tasks, |task| task.writes(10, None, runtime));
-    let with = on_all(&mut tasks, |task| task.writes(10, Some(next), runtime));
-    let (with, without) = (with.iter().sum::<f64>(), without.iter().sum::<f64>());
+    // In turns: what a phase leaves to be compacted is paid for by the next.
+    let (mut with, mut without) = (0.0, 0.0);
+    for turn in 0..PHASES {
+        let first = matches!(turn % 4, 1 | 2).then_some(next + 100 * turn);
+        let written = on_all(&mut tasks, |task| {
+            task.writes(PHASE_SECONDS, first, runtime)
+        });
+        let written: f64 = written.iter().sum();
+        match first {
+            Some(_) => with += written,
+            None => without += written,
+        }
+    }
     let saved = states.clone();
     let total: u64 = saved
         .iter()

@@ -37,6 +37,9 @@ const GARBAGE_PERCENT_MAX: i32 = 50;
 /// by all databases of the process.
 const BACKGROUND_JOBS_MAX: i32 = 4;
 
+/// The part of a memtable that its bloom filter takes.
+const MEMTABLE_BLOOM_RATIO: f64 = 0.02;
+
 /// The manifest is uploaded with every checkpoint, so it is begun anew before it is much larger than it has to be.
 const MANIFEST_BYTES: usize = 16 << 10;
 
@@ -106,6 +109,11 @@ pub(super) fn tuned(memory: &Memory) -> Options {
     options.set_write_buffer_size(memory.write_buffers / 2);
     options.set_arena_block_size(ARENA_BLOCK_BYTES);
     options.set_max_write_buffer_number(4);
+    // One thread writes, mostly in order of the keys: then each entry's place is beside that of the one before.
+    options.set_allow_concurrent_memtable_write(false);
+    // Most reads of what is not there end here.
+    options.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO);
+    options.set_memtable_whole_key_filtering(true);
     options.set_compaction_style(DBCompactionStyle::Universal);
     options.set_universal_compaction_options(&universal);
     options.set_level_zero_file_num_compaction_trigger(SORTED_RUNS_MAX);

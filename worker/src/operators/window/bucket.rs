@@ -30,6 +30,8 @@ pub(super) struct Bucket {
     flags: Vec<u8>,
     accumulators: Vec<Accumulator>,
     bytes: usize,
+    /// Slots that are dirty.
+    dirty: usize,
 }
 
 impl Bucket {
@@ -43,6 +45,7 @@ impl Bucket {
             flags: Vec::new(),
             accumulators: aggregates.iter().map(AggregateSpec::accumulator).collect(),
             bytes: 0,
+            dirty: 0,
         }
     }
 
@@ -67,13 +70,23 @@ impl Bucket {
         KeyGroup::of_hash(self.hashes[slot], max_parallelism)
     }
 
-    pub(super) fn is_dirty(&self, slot: usize) -> bool {
-        self.flags[slot] & DIRTY != 0
+    /// The slots that have changed since they were last stored.
+    pub(super) fn dirty(&self) -> impl Iterator<Item = usize> {
+        let slots = self.flags.iter().enumerate();
+        slots
+            .filter(|(_, flags)| *flags & DIRTY != 0)
+            .map(|(slot, _)| slot)
+    }
+
+    /// Memory of the dirty slots, roughly.
+    pub(super) fn dirty_bytes(&self) -> usize {
+        self.bytes / self.len().max(1) * self.dirty
     }
 
     /// The keyed state now holds what the slot holds.
     pub(super) fn set_stored(&mut self, slot: usize) {
         self.flags[slot] &= !DIRTY;
+        self.dirty -= 1;
     }
 
     pub(super) fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
@@ -87,6 +100,7 @@ impl Bucket {
         let slot = self.find(hash, key).unwrap_or_else(|| self.push(hash, key));
         let flags = &mut self.flags[slot as usize];
         let touches = (*flags & TOUCHES_MAX).saturating_add(1).min(TOUCHES_MAX);
+        self.dirty += usize::from(*flags & DIRTY == 0);
         *flags = DIRTY | touches;
         slot
     }
@@ -163,10 +177,7 @@ impl Bucket {
         let kept: Vec<u32> = (0..self.len() as u32)
             .filter(|slot| self.flags[*slot as usize] & TOUCHES_MAX >= least)
             .collect();
-        assert!(
-            !self.flags.iter().any(|flags| flags & DIRTY != 0),
-            "only what is stored is evicted"
-        );
+        assert_eq!(self.dirty, 0, "only what is stored is evicted");
         let mut smaller = Self {
             complete: self.complete && kept.len() == self.len(),
             table: HashTable::with_capacity(kept.len()),
@@ -180,6 +191,7 @@ impl Bucket {
                 .map(|all| all.gather(&kept))
                 .collect(),
             bytes: 0,
+            dirty: 0,
         };
         for (new, &old) in kept.iter().enumerate() {
             let old = old as usize;

@@ -58,6 +58,10 @@ use crate::keys::{EncodedKeys, KeyDecoder, KeyEncoder};
 /// managed memory of a slot (128 MiB by default), of which the keyed state has its own share.
 const CACHE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// Dirty keys of one task are stored when they take more than this, so that few are left for a checkpoint, for whose
+/// synchronous part the task stands still.
+const DIRTY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// A key that was touched this often since the last eviction is kept.
 const TOUCHES_TO_STAY: u8 = 2;
 
@@ -76,6 +80,7 @@ pub(super) struct WindowAggregate {
 
     buckets: BTreeMap<i64, Bucket>,
     cache_bytes_max: usize,
+    dirty_bytes_max: usize,
     store: Option<WindowStore>,
     lateness: Lateness,
     late_rows: u64,
@@ -155,6 +160,7 @@ impl WindowAggregate {
             place: link.place.to_owned(),
             buckets: BTreeMap::new(),
             cache_bytes_max: CACHE_BYTES_MAX,
+            dirty_bytes_max: DIRTY_BYTES_MAX,
             store: None,
             lateness: Lateness::default(),
             late_rows: 0,
@@ -216,14 +222,18 @@ impl WindowAggregate {
         bucket.update(&self.aggregates, columns, rows, &self.slots)
     }
 
-    /// Stores and forgets, if the cache has grown beyond its bound.
+    /// Stores, and forgets, if the cache has grown beyond its bounds.
     fn relieve_memory(&mut self) -> Result<(), Error> {
         let bytes =
             |buckets: &BTreeMap<i64, Bucket>| buckets.values().map(Bucket::bytes).sum::<usize>();
-        if bytes(&self.buckets) <= self.cache_bytes_max {
+        let is_large = bytes(&self.buckets) > self.cache_bytes_max;
+        let dirty: usize = self.buckets.values().map(Bucket::dirty_bytes).sum();
+        if is_large || dirty > self.dirty_bytes_max {
+            self.flush()?;
+        }
+        if !is_large {
             return Ok(());
         }
-        self.flush()?;
         for bucket in self.buckets.values_mut() {
             bucket.evict(TOUCHES_TO_STAY);
         }

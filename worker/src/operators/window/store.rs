@@ -127,11 +127,17 @@ impl WindowStore {
     /// Notes the dirty slots of a bucket to be written; [`Self::flush`] completes it.
     pub(super) fn save(&mut self, end: i64, bucket: &mut Bucket) -> Result<(), Error> {
         let window = window_key(end);
-        for slot in 0..bucket.len() {
-            if !bucket.is_dirty(slot) {
-                continue;
-            }
-            let group = bucket.group(slot, self.max_parallelism);
+        let max_parallelism = self.max_parallelism;
+        // In the order of the keyed state, for which each change is then beside the one before.
+        let mut dirty: Vec<(KeyGroup, usize)> = bucket
+            .dirty()
+            .map(|slot| (bucket.group(slot, max_parallelism), slot))
+            .collect();
+        dirty.sort_unstable_by(|a, b| {
+            let by_key = || bucket.key(a.1).cmp(bucket.key(b.1));
+            a.0.cmp(&b.0).then_with(by_key)
+        });
+        for (group, slot) in dirty {
             bucket.encode(slot, &mut self.value);
             let key = StateKey {
                 group,

@@ -203,11 +203,13 @@ proptest! {
     #[test]
     fn results_are_those_of_a_plain_computation_whatever_the_cache_holds(
         batches in rows(), cache_bytes_max in prop_oneof![Just(0usize), 100usize..1500, Just(usize::MAX)],
+        dirty_bytes_max in prop_oneof![Just(0usize), 100usize..1500, Just(usize::MAX)],
         snapshots in prop::collection::vec(any::<bool>(), 14), delay in 0i64..30
     ) {
         let dir = tempfile::tempdir().unwrap();
         let mut operator = counting_window();
         operator.cache_bytes_max = cache_bytes_max;
+        operator.dirty_bytes_max = dirty_bytes_max;
         open(&mut operator, &context(Vec::new()), backend(dir.path()));
         let (mut emitted, mut expected, mut watermark, mut late) = (Emitted::default(), Results::new(), i64::MIN, 0);
         for (at, rows) in batches.iter().enumerate() {
