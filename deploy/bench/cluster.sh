@@ -28,3 +28,17 @@ is_alive() {
 submit() {
   "$flott" run -d -o json -f "$@" | sed -n 's/.*"id": *"\([0-9a-f]*\)".*/\1/p'
 }
+
+# Of the newest completed checkpoint of the job `job`: its id, milliseconds, bytes of state, bytes uploaded.
+newest() { "$flott" checkpoints "$job" | awk '$3 == "COMPLETED" { print $1, $5, $6, $7; exit }'; }
+
+# Waits until the job's state has so many megabytes; `state` says how many it has then.
+grow_to() {
+  local id bytes
+  until read -r id _ bytes _ < <(newest) && [ "${bytes:-0}" -ge $(($1 * 1000000)) ]; do
+    is_alive
+    echo "state of $((${bytes:-0} / 1000000)) MB so far" >&2
+    sleep 5
+  done
+  state=$((bytes / 1000000))
+}

@@ -7,17 +7,12 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/cluster.sh"
 start_cluster --slots 4
 # The same job, as fast as the machine makes it.
-sed "s/'nexmark.events-per-second' = '[0-9]*'/'nexmark.events-per-second' = '400000'/" "$here/checkpoint-cost.sql" >"$dir/job.sql"
+sed "s/'nexmark.events-per-second' = '[0-9]*'/'nexmark.events-per-second' = '1000000'/" "$here/checkpoint-cost.sql" >"$dir/job.sql"
 job=$(submit "$dir/job.sql" -p 1 -D execution.checkpointing.interval=2s)
 
-# Of the newest completed checkpoint: its id, milliseconds, bytes of state, bytes uploaded.
-newest() { "$flott" checkpoints "$job" | awk '$3 == "COMPLETED" { print $1, $5, $6, $7; exit }'; }
-until read -r id _ bytes _ < <(newest) && [ "${bytes:-0}" -ge $((megabytes * 1000000)) ]; do
-  is_alive
-  echo "state of $((${bytes:-0} / 1000000)) MB so far" >&2; sleep 5
-done
+grow_to "$megabytes"
 
-echo "state of $((bytes / 1000000)) MB"
+echo "state of $state MB"
 echo "| tasks | asked to all tasks running, ms | of which without tasks, ms | next checkpoint: ms, MB uploaded of MB |"
 echo "|---|---|---|---|"
 for parallelism in 2 4 3; do

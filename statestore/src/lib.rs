@@ -1,8 +1,9 @@
 //! Keyed state that survives.
 //!
-//! One task owns one [`KeyedBackend`]: a RocksDB on local disk that holds the state of a range of key groups. At a
-//! checkpoint it hands out a [`LocalSnapshot`] (a flush and hard links, milliseconds), and a [`SnapshotUploader`]
-//! carries from it to object storage what the base checkpoint does not have yet. [`restore()`] is the way back, for the
+//! One task owns one [`KeyedBackend`]: a RocksDB on local disk that holds the state of a range of key groups, with all of
+//! it in memory, too, if that is asked for. At a checkpoint it hands out a [`LocalSnapshot`] (what is in memory is sealed,
+//! which takes no time), and a [`SnapshotUploader`] flushes that beside the task, links the files, and carries to object
+//! storage what the base checkpoint does not have yet. [`restore()`] is the way back, for the
 //! same range of key groups or for another.
 //!
 //! - [`keyed`]: values, maps and timers by key; [`BackendOptions`] bounds the memory.

@@ -20,8 +20,8 @@ use rocksdb::{
 };
 
 pub(crate) use self::batch::Batch;
-pub(crate) use self::tuning::Memory;
 use self::tuning::{LeaveOut, tuned};
+pub(crate) use self::tuning::{MEMORY_BYTES_MIN, Memory};
 use crate::error::Error;
 
 fn failed(action: &'static str) -> impl FnOnce(rocksdb::Error) -> Error {

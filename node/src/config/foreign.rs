@@ -66,10 +66,9 @@ const TABLE: &[(&str, Foreign)] = &[
         "metrics.",
         Ignore("Prometheus metrics are served at /metrics of rest.port"),
     ),
-    ("state.backend", Ignore("keyed state is always in RocksDB")),
     (
         "state.backend.",
-        Ignore("keyed state is always in RocksDB, its checkpoints always incremental"),
+        Ignore("Flott sizes RocksDB itself; checkpoints are always incremental"),
     ),
     ("execution.checkpointing.incremental", Ignore(ALWAYS)),
     (

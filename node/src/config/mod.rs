@@ -19,7 +19,9 @@ mod yaml;
 use std::collections::BTreeMap;
 
 pub use option::{ConfigError, ConfigOption, OptionInfo, Origin};
-pub use value::{ClaimMode, ConfigValue, MemorySize, RestartStrategyType, Seconds};
+pub use value::{
+    ClaimMode, ConfigValue, MemorySize, RestartStrategyType, Seconds, StateBackendType,
+};
 
 /// Settings by key, with where each came from. Cheap enough to clone once per component.
 #[derive(Clone, Debug, Default)]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::option::{ConfigOption, OptionInfo};
-use super::value::{ClaimMode, MemorySize, RestartStrategyType, Seconds};
+use super::value::{ClaimMode, MemorySize, RestartStrategyType, Seconds, StateBackendType};
 
 macro_rules! options {
     ($($(#[doc = $doc:literal])+ $name:ident: $type:ty = $key:literal, $default:literal $(, also $aliases:expr)?;)*) => {
@@ -94,6 +94,8 @@ options! {
     CHECKPOINT_TIMEOUT: Duration = "execution.checkpointing.timeout", "10 min";
     /// Shortest time between the end of a checkpoint and the start of the next.
     CHECKPOINT_MIN_PAUSE: Duration = "execution.checkpointing.min-pause", "0 ms";
+    /// Where keyed state is while a job runs: rocksdb keeps it on disk, hashmap in memory as long as half the managed memory holds it. Each restores what the other has saved.
+    STATE_BACKEND: StateBackendType = "state.backend.type", "rocksdb", also ["state.backend"];
     /// Where checkpoints are kept: a path or a URL (file:///…, s3://bucket/…). Without it there are none.
     CHECKPOINT_DIR: String = "execution.checkpointing.dir", "", also ["state.checkpoints.dir", "state.backend.fs.checkpointdir"];
     /// Where savepoints are kept if the command names no place.

@@ -156,7 +156,7 @@ fn a_key_under_two_names_is_an_error() {
 #[test]
 fn what_only_flink_has_is_passed_over_or_refused_with_a_reason() {
     let text = "jobmanager.heap.size: 1024m\nhigh-availability: zookeeper\n\
-                high-availability.zookeeper.quorum: z1:2181\nstate.backend: rocksdb\njobmanager.bind-host: 0.0.0.0\n";
+                high-availability.zookeeper.quorum: z1:2181\nstate.backend.incremental: true\njobmanager.bind-host: 0.0.0.0\n";
     let configuration = yaml(text).unwrap();
     assert!(configuration.to_map().is_empty());
     assert_eq!(configuration.warnings().len(), 5);

@@ -59,6 +59,15 @@ impl std::fmt::Display for ClaimMode {
     }
 }
 
+/// Where keyed state is while a task runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateBackendType {
+    /// On disk, with a cache in memory.
+    RocksDb,
+    /// In memory, as long as it fits.
+    HashMap,
+}
+
 impl ConfigValue for String {
     const EXPECTED: &'static str = "text";
     fn parse(text: &str) -> Option<Self> {
@@ -143,6 +152,17 @@ impl ConfigValue for RestartStrategyType {
             "fixed-delay" | "fixeddelay" => Some(Self::FixedDelay),
             "exponential-delay" | "exponentialdelay" => Some(Self::ExponentialDelay),
             "failure-rate" | "failurerate" => Some(Self::FailureRate),
+            _ => None,
+        }
+    }
+}
+
+impl ConfigValue for StateBackendType {
+    const EXPECTED: &'static str = "`rocksdb` or `hashmap`";
+    fn parse(text: &str) -> Option<Self> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "rocksdb" => Some(Self::RocksDb),
+            "hashmap" => Some(Self::HashMap),
             _ => None,
         }
     }

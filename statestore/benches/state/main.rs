@@ -32,9 +32,7 @@ const PHASES: u64 = 8;
 const PHASE_SECONDS: u64 = 5;
 /// Keys of one write or read.
 const BATCH: usize = 512;
-const OPTIONS: BackendOptions = BackendOptions {
-    memory_bytes: 128 << 20,
-};
+const OPTIONS: BackendOptions = BackendOptions::rocksdb(128 << 20);
 
 /// What is measured; see `--help`.
 struct Plan {

@@ -3,20 +3,24 @@
 //! One [`KeyedBackend`] belongs to one task and is used on that task's thread only: calls are synchronous, and work on
 //! many keys at a time. Memory is bounded by [`BackendOptions`]; everything else is on disk.
 //!
-//! - `tablets`: the databases, one for each earlier owner of a part of the key groups. `store`: the way to them, on which
-//!   changes are `held_back` while a snapshot is linked.
+//! - `tablets`: the databases, one for each earlier owner of a part of the key groups.
+//! - `store`: the way to them. Changes are `held_back` on it while a snapshot is linked; with the backend `hashmap` all
+//!   entries are `resident`, too. `changes` is how both have them in memory, `walk` reads through it.
 //! - `codec`: the bytes of keys, stable for ever. `registry`: state names to numbers.
 //! - `batch`: changes that happen together. `timers`: when the next timer is due, in memory.
 //!
 //! What must stay true: the head of every key group in `timers` is the earliest timer that its tablet holds there.
 
 mod batch;
+mod changes;
 pub(crate) mod codec;
 mod held_back;
 pub(crate) mod registry;
+mod resident;
 mod store;
 pub(crate) mod tablets;
 mod timers;
+mod walk;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -25,25 +29,20 @@ use std::fs;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
+use flott_node::config::StateBackendType;
 use flott_proto::ids::CheckpointId;
 use flott_proto::key_group::{KeyGroup, KeyGroupRange};
 
 pub use self::batch::StateBatch;
-use self::held_back::Walk;
 use self::registry::Registry;
 use self::store::Store;
 use self::tablets::{Tablet, Tablets};
 use self::timers::TimerHeads;
+use self::walk::Walk;
 use crate::error::Error;
-use crate::rocks::{Database, Memory};
+use crate::rocks::{Database, MEMORY_BYTES_MIN, Memory};
 use crate::snapshot::LocalSnapshot;
 use crate::snapshot::diff::FilesByKey;
-
-/// Changes that wait for a snapshot take an eighth of the memory, but at least this much.
-const HELD_BACK_BYTES_MIN: u64 = 1 << 20;
-
-/// And at most this much: they are written at once when the wait is over, and that should not be felt.
-const HELD_BACK_BYTES_MAX: u64 = 16 << 20;
 
 /// The version of what lies in the database.
 pub(crate) const FORMAT: u32 = 1;
@@ -78,12 +77,22 @@ pub struct Timer {
 pub struct BackendOptions {
     /// Memory for changes not yet on disk and for the block cache together, in bytes. Less than 8 MiB counts as 8 MiB.
     pub memory_bytes: u64,
+    /// Where entries are while the task runs. What does not fit into half the memory is on disk with either.
+    pub backend: StateBackendType,
 }
 
 impl BackendOptions {
-    /// Of this memory, what changes may take that wait for a snapshot.
-    fn held_back_bytes_max(self) -> usize {
-        (self.memory_bytes / 8).clamp(HELD_BACK_BYTES_MIN, HELD_BACK_BYTES_MAX) as usize
+    /// State on disk, with this much memory.
+    pub const fn rocksdb(memory_bytes: u64) -> Self {
+        Self {
+            memory_bytes,
+            backend: StateBackendType::RocksDb,
+        }
+    }
+
+    /// What counts as the memory.
+    fn memory_bytes(self) -> u64 {
+        self.memory_bytes.max(MEMORY_BYTES_MIN)
     }
 }
 
@@ -138,7 +147,7 @@ impl KeyedBackend {
         let dir = dir.to_owned();
         let timers = BTreeMap::new();
         let mut backend = Self {
-            store: Store::new(tablets, options.held_back_bytes_max()),
+            store: Store::new(tablets, options)?,
             dir,
             key_groups,
             registry,
@@ -167,6 +176,11 @@ impl KeyedBackend {
     /// to them again. None if it began empty or was copied together.
     pub fn restored_files(&self) -> &FilesByKey {
         &self.restored
+    }
+
+    /// Whether all entries are in memory, too.
+    pub fn is_in_memory(&self) -> bool {
+        self.store.is_resident()
     }
 
     /// The range of key groups whose state this is.

@@ -50,6 +50,10 @@ impl Tablets {
             .min(self.0.len() - 1)
     }
 
+    pub(super) fn all(&self) -> impl Iterator<Item = &Tablet> {
+        self.0.iter()
+    }
+
     pub(super) fn databases(&self) -> impl Iterator<Item = &Database> {
         self.0.iter().map(|tablet| &tablet.database)
     }
@@ -77,7 +81,7 @@ impl Tablets {
 
     /// Carries out the changes in each tablet that they concern. An error ends the task, so it does not matter that some
     /// tablets may have them then and others not.
-    pub(super) fn write(&self, batch: &Batch) -> Result<(), Error> {
+    pub(crate) fn write(&self, batch: &Batch) -> Result<(), Error> {
         if let [only] = self.0.as_slice() {
             return only.database.write(batch);
         }
@@ -93,6 +97,11 @@ impl Tablets {
     fn number_of_stored(&self, key: &[u8]) -> usize {
         let group = codec::group_of(key).expect("a batch has the keys of values and timers");
         self.number_of(group)
+    }
+
+    /// Begins to write to disk what is in memory now. The disk works on all tablets at once.
+    pub(crate) fn begin_flush(&self) -> Result<(), Error> {
+        self.databases().try_for_each(Database::begin_flush)
     }
 
     /// Flushes all, and links their files into directories below `dir`.

@@ -14,7 +14,7 @@ use rocksdb::{
 };
 
 /// Below this a database cannot work sensibly; a smaller budget is raised to it.
-const MEMORY_BYTES_MIN: u64 = 8 << 20;
+pub(crate) const MEMORY_BYTES_MIN: u64 = 8 << 20;
 
 /// The most that memtables may take, whatever the budget: a checkpoint's synchronous part flushes them, and a disk
 /// writes this much in well under a second.

@@ -7,31 +7,37 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::SnapshotFile;
 use crate::error::Error;
 use crate::keyed::tablets::Tablets;
+use crate::rocks::Batch;
 
 /// Done once, by whoever comes first: the upload, or the task when it cannot wait any longer. The other waits.
 #[derive(Debug)]
 pub(crate) struct Linking {
-    step: Mutex<Step>,
+    work: Mutex<Work>,
     is_over: AtomicBool,
 }
 
 #[derive(Debug)]
-enum Step {
-    Waits {
-        tablets: Arc<Tablets>,
-        dir: PathBuf,
-    },
-    Ended(Result<Vec<SnapshotFile>, Error>),
-    /// The result was taken, or nobody wants it.
-    Over,
+struct Work {
+    /// `None` once it was begun or given up.
+    tablets: Option<Arc<Tablets>>,
+    dir: PathBuf,
+    /// Belongs to the snapshot, and is not in the tablets yet.
+    unwritten: Batch,
+    /// Until somebody takes it.
+    ended: Option<Result<Vec<SnapshotFile>, Error>>,
 }
 
 impl Linking {
-    /// Of all files that the tablets have once they are flushed, into directories below `dir`. Nothing may be written to
-    /// them before it is over.
-    pub(crate) fn new(tablets: Arc<Tablets>, dir: PathBuf) -> Self {
+    /// Of all files that the tablets have once `unwritten` is written and they are flushed, into directories below `dir`.
+    /// Nothing else may be written to them before it is over.
+    pub(crate) fn new(tablets: Arc<Tablets>, dir: PathBuf, unwritten: Batch) -> Self {
         Self {
-            step: Mutex::new(Step::Waits { tablets, dir }),
+            work: Mutex::new(Work {
+                tablets: Some(tablets),
+                dir,
+                unwritten,
+                ended: None,
+            }),
             is_over: AtomicBool::new(false),
         }
     }
@@ -46,34 +52,48 @@ impl Linking {
         drop(self.ended());
     }
 
+    /// What the tablets still lack, after it was given up or has failed. The caller writes it to them.
+    pub(crate) fn unwritten(&self) -> Batch {
+        std::mem::take(&mut self.work().unwritten)
+    }
+
     /// The files, which are for the first who asks. Blocks on the disk.
     pub(super) fn files(&self) -> Result<Vec<SnapshotFile>, Error> {
-        match std::mem::replace(&mut *self.ended(), Step::Over) {
-            Step::Ended(files) => files,
-            Step::Waits { .. } | Step::Over => Err(Error::Backend {
+        let given_up = || {
+            Err(Error::Backend {
                 action: "link a snapshot",
                 source: "it was given up".into(),
-            }),
-        }
+            })
+        };
+        self.ended().ended.take().unwrap_or_else(given_up)
     }
 
     /// If it has not begun, it need not be done.
     pub(super) fn give_up(&self) {
-        *self.step() = Step::Over;
+        self.work().tablets = None;
         self.is_over.store(true, Ordering::Release);
     }
 
-    fn ended(&self) -> MutexGuard<'_, Step> {
-        let mut step = self.step();
-        if let Step::Waits { tablets, dir } = &*step {
-            let linked = tablets.link_into(dir);
-            *step = Step::Ended(linked);
+    fn ended(&self) -> MutexGuard<'_, Work> {
+        let mut work = self.work();
+        if let Some(tablets) = work.tablets.take() {
+            let linked = work.link(&tablets);
+            work.ended = Some(linked);
             self.is_over.store(true, Ordering::Release);
         }
-        step
+        work
     }
 
-    fn step(&self) -> MutexGuard<'_, Step> {
-        self.step.lock().unwrap_or_else(PoisonError::into_inner)
+    fn work(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Work {
+    fn link(&mut self, tablets: &Tablets) -> Result<Vec<SnapshotFile>, Error> {
+        tablets.write(&self.unwritten)?;
+        self.unwritten.clear();
+        tablets.begin_flush()?;
+        tablets.link_into(&self.dir)
     }
 }

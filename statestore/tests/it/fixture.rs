@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use flott_node::config::StateBackendType;
 use flott_node::storage::ObjectStorage;
 use flott_proto::ids::CheckpointId;
 use flott_proto::key_group::{KeyGroup, KeyGroupRange};
@@ -14,8 +15,11 @@ use flott_statestore::{
 
 pub(crate) const MAX_PARALLELISM: u32 = 16;
 
-pub(crate) const OPTIONS: BackendOptions = BackendOptions {
-    memory_bytes: 8 << 20,
+pub(crate) const OPTIONS: BackendOptions = BackendOptions::rocksdb(8 << 20);
+
+pub(crate) const IN_MEMORY: BackendOptions = BackendOptions {
+    backend: StateBackendType::HashMap,
+    ..OPTIONS
 };
 
 pub(crate) fn group(key: &[u8]) -> KeyGroup {
@@ -63,7 +67,17 @@ impl Task {
         writer: &str,
         range: KeyGroupRange,
     ) -> Self {
-        let backend = KeyedBackend::create(dir, MAX_PARALLELISM, range, OPTIONS).unwrap();
+        Self::start_as(OPTIONS, dir, storage, writer, range)
+    }
+
+    pub(crate) fn start_as(
+        options: BackendOptions,
+        dir: &Path,
+        storage: &ObjectStorage,
+        writer: &str,
+        range: KeyGroupRange,
+    ) -> Self {
+        let backend = KeyedBackend::create(dir, MAX_PARALLELISM, range, options).unwrap();
         Self::with(dir, storage, writer, backend)
     }
 
@@ -88,7 +102,23 @@ impl Task {
         checkpoint: CheckpointId,
         state: &SubtaskState,
     ) -> Result<Self, Error> {
-        let backend = restore(dir, storage, std::slice::from_ref(state), range).await?;
+        Self::restart_as(OPTIONS, dir, storage, writer, range, checkpoint, state).await
+    }
+
+    pub(crate) async fn restart_as(
+        options: BackendOptions,
+        dir: &Path,
+        storage: &ObjectStorage,
+        writer: &str,
+        range: KeyGroupRange,
+        checkpoint: CheckpointId,
+        state: &SubtaskState,
+    ) -> Result<Self, Error> {
+        let states = std::slice::from_ref(state);
+        let source = storage.clone().into();
+        let backend =
+            flott_statestore::restore(dir, &source, states, MAX_PARALLELISM, range, options);
+        let backend = backend.await?;
         let mut task = Self::with(dir, storage, writer, backend);
         let files = task.backend.restored_files();
         task.uploader.restored_from(checkpoint, files, true);

@@ -225,9 +225,7 @@ async fn a_table_of_many_parts_survives() {
     let local = tempfile::tempdir().unwrap();
     let storage = ObjectStorage::open("memory:///many-parts").unwrap();
     let dir = local.path().join("task");
-    let options = BackendOptions {
-        memory_bytes: 128 << 20,
-    };
+    let options = BackendOptions::rocksdb(128 << 20);
     let mut backend = KeyedBackend::create(&dir, MAX_PARALLELISM, all(), options).unwrap();
     let state = backend.state("op", "value").unwrap();
     let mut batch = StateBatch::new();

@@ -9,7 +9,7 @@ use flott_proto::state_handle::SubtaskState;
 use flott_statestore::{StateBatch, StateKey, Timer};
 use proptest::prelude::*;
 
-use crate::fixture::{Contents, MAX_PARALLELISM, Task, at, contents, group};
+use crate::fixture::{Contents, IN_MEMORY, MAX_PARALLELISM, OPTIONS, Task, at, contents, group};
 
 #[derive(Clone, Debug)]
 enum Change {
@@ -181,14 +181,19 @@ fn check(task: &mut Task, model: &Model) {
     }
 }
 
-async fn run(steps: Vec<Step>) {
+async fn run(steps: Vec<Step>, begins_in_memory: bool) {
+    // Every attempt has the other backend.
+    let options = |attempt: u32| match (attempt % 2 == 1) == begins_in_memory {
+        true => IN_MEMORY,
+        false => OPTIONS,
+    };
     let local = tempfile::tempdir().unwrap();
     let storage =
         ObjectStorage::open(&format!("memory:///model{}", local.path().display())).unwrap();
     let all = KeyGroupRange::all(MAX_PARALLELISM);
     let (mut attempt, mut checkpoint) = (1, 0);
     let dir = |attempt: u32| local.path().join(format!("attempt-{attempt}"));
-    let mut task = Task::start(&dir(attempt), &storage, "w-1", all);
+    let mut task = Task::start_as(options(attempt), &dir(attempt), &storage, "w-1", all);
     let mut model = Model::default();
     let mut saved: BTreeMap<CheckpointId, (Model, SubtaskState)> = BTreeMap::new();
     for step in steps {
@@ -251,13 +256,14 @@ async fn run(steps: Vec<Step>) {
                 match saved.last_key_value() {
                     Some((id, (then, state))) => {
                         model = then.clone();
-                        task = Task::restart(&dir, &storage, &writer, all, *id, state)
+                        let options = options(attempt);
+                        task = Task::restart_as(options, &dir, &storage, &writer, all, *id, state)
                             .await
                             .unwrap();
                     }
                     None => {
                         model = Model::default();
-                        task = Task::start(&dir, &storage, &writer, all);
+                        task = Task::start_as(options(attempt), &dir, &storage, &writer, all);
                     }
                 }
             }
@@ -275,11 +281,11 @@ async fn run(steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn state_survives_whatever_happens(steps in prop::collection::vec(step(), 1..25)) {
+    fn state_survives_whatever_happens(steps in prop::collection::vec(step(), 1..25), in_memory in any::<bool>()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(run(steps));
+        runtime.block_on(run(steps, in_memory));
     }
 }

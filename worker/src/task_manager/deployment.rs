@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use flott_node::config::{Configuration, options};
+use flott_node::config::{ConfigError, Configuration, StateBackendType, options};
 use flott_proto::Malformed;
 use flott_proto::ids::{CheckpointId, LeaderEpoch, SubtaskId};
 use flott_proto::job_graph::JobGraph;
@@ -28,6 +28,7 @@ pub(crate) struct Deployment {
     pub tasks: BTreeMap<SubtaskId, TaskDeployment>,
     /// execution.checkpointing.dir of the job; may be empty.
     checkpoint_dir: String,
+    backend: StateBackendType,
 }
 
 impl Deployment {
@@ -36,9 +37,12 @@ impl Deployment {
         let configuration = Configuration::from_map(&deploy.configuration);
         let configuration =
             configuration.map_err(|error| Error::Configuration(error.to_string()))?;
+        let invalid = |error: ConfigError| Error::Configuration(error.to_string());
         let checkpoint_dir = configuration.get(&options::CHECKPOINT_DIR);
-        let checkpoint_dir =
-            checkpoint_dir.map_err(|error| Error::Configuration(error.to_string()))?;
+        let checkpoint_dir = checkpoint_dir.map_err(invalid)?;
+        let backend = configuration
+            .get(&options::STATE_BACKEND)
+            .map_err(invalid)?;
         let graph = deploy
             .graph
             .ok_or_else(|| Malformed::new("deployment", "lacks the job graph"))?;
@@ -72,6 +76,7 @@ impl Deployment {
             graph,
             tasks,
             checkpoint_dir,
+            backend,
         })
     }
 
@@ -112,6 +117,7 @@ impl Deployment {
             dir: dirs.task(&self.id.job, self.id.attempt, subtask),
             options: BackendOptions {
                 memory_bytes: slot_memory_bytes / keyed.max(1) as u64,
+                backend: self.backend,
             },
         })
     }

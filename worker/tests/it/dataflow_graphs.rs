@@ -129,9 +129,7 @@ fn the_main_job_gives_what_a_plain_computation_over_the_flights_gives() {
     let mut source = chain(&graph, &graph.vertices[0], &clock).unwrap();
     let mut window = chain(&graph, &graph.vertices[1], &clock).unwrap();
     source.open(None).unwrap();
-    let options = BackendOptions {
-        memory_bytes: 16 << 20,
-    };
+    let options = BackendOptions::rocksdb(16 << 20);
     let groups = KeyGroupRange::all(128);
     let backend = KeyedBackend::create(&dir.path().join("state"), 128, groups, options).unwrap();
     window.open(Some(backend)).unwrap();

@@ -21,9 +21,7 @@ use proptest::prelude::*;
 
 use crate::dataflow_harness::*;
 
-const OPTIONS: BackendOptions = BackendOptions {
-    memory_bytes: 8 << 20,
-};
+const OPTIONS: BackendOptions = BackendOptions::rocksdb(8 << 20);
 
 fn flights() -> Schema {
     schema("at TIMESTAMP(3) NOT NULL,origin STRING,delay BIGINT")

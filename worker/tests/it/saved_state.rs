@@ -25,7 +25,7 @@ async fn savepoint(directory: &Path, keys: u8) -> wire::CheckpointMetadata {
     let mut subtasks = Vec::new();
     for subtask in 0..2 {
         let own = KeyGroupRange::of_subtask(subtask, MAX_PARALLELISM, 2);
-        let options = BackendOptions { memory_bytes: 0 };
+        let options = BackendOptions::rocksdb(0);
         let dir = directory.join(format!("task-{subtask}"));
         let mut backend = KeyedBackend::create(&dir, MAX_PARALLELISM, own, options).unwrap();
         let state = backend.state("count", "counts").unwrap();

@@ -62,9 +62,7 @@ fn context(restored: Vec<BTreeMap<String, Bytes>>) -> ChainContext {
 }
 
 fn backend(dir: &std::path::Path) -> KeyedBackend {
-    let options = BackendOptions {
-        memory_bytes: 8 << 20,
-    };
+    let options = BackendOptions::rocksdb(8 << 20);
     let groups = KeyGroupRange::all(MAX_PARALLELISM);
     KeyedBackend::create(dir, MAX_PARALLELISM, groups, options).unwrap()
 }

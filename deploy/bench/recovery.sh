@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# What the loss of a TaskManager costs a job with much state: SIGKILL to one of two that have a task each, with a third to
+# take over.
+# Usage: recovery.sh FLOTT [MEGABYTES]. Needs about four times as much disk as MEGABYTES (500).
+set -euo pipefail
+flott=$1 megabytes=${2:-500}
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/cluster.sh"
+start_cluster --taskmanagers 3 --slots 1
+# As fast as the machine makes it, until there is enough.
+sed "s/'nexmark.events-per-second' = '[0-9]*'/'nexmark.events-per-second' = '1000000'/" "$here/checkpoint-cost.sql" >"$dir/job.sql"
+job=$(submit "$dir/job.sql" -p 2 -D execution.checkpointing.interval=2s)
+grow_to "$megabytes"
+
+victim=$("$flott" info "$job" | awk 'NF >= 5 && $(NF - 3) == "0/2" { print $NF; exit }')
+pid=$(awk -v id="\"$victim\"," '$1 == "\"id\":" { is_it = $2 == id } is_it && $1 == "\"pid\":" { print $2 }' "$dir/cluster/cluster.json")
+killed=$(date +%s%3N)
+kill -9 "$pid"
+until "$flott" info "$job" | awk '
+  NF >= 5 && $(NF - 3) ~ "/2$" { tasks++; running += $(NF - 2) == "RUNNING" && $(NF - 1) > 1 } END { exit !(tasks > 0 && tasks == running) }'; do :; done
+now=$(date +%s%3N)
+"$flott" info "$job" | awk '$1 ~ "T" && $2 ~ "^[0-9]+$"' >&2
+echo "state of $state MB: all tasks run again $((now - killed)) ms after the SIGKILL"
+"$flott" cancel "$job" >/dev/null
