@@ -23,17 +23,17 @@ async fn state_that_outgrows_its_memory_goes_to_disk_and_loses_nothing() {
     let snapshot = task.backend.snapshot(CheckpointId(2)).unwrap();
     assert!(task.backend.is_in_memory());
     for from in 0..10 {
-        task.put(state, entries(15_000, 200 + from));
+        task.put(state, entries(10_000, 200 + from));
     }
     assert!(
         !task.backend.is_in_memory(),
-        "more than the half of 8 MiB, and as much again unsaved"
+        "with what is unsaved more than the half of 8 MiB"
     );
     let (then, small) = task.upload(snapshot, task.base()).await;
     assert!(then.base_used == CheckpointId(1) && small.size() < 100_000);
     let (_, whole) = task.checkpoint(3).await;
     let expected = contents(&task.backend, state);
-    assert_eq!(expected.len(), 15_000);
+    assert_eq!(expected.len(), 10_000);
 
     for (number, options) in [OPTIONS, IN_MEMORY].into_iter().enumerate() {
         let dir = local.path().join(format!("again-{number}"));
