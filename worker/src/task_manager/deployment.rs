@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use flott_node::config::{Configuration, options};
+use flott_node::config::{ConfigError, Configuration, options};
 use flott_proto::Malformed;
 use flott_proto::ids::{CheckpointId, LeaderEpoch, SubtaskId};
 use flott_proto::job_graph::JobGraph;
@@ -26,6 +26,8 @@ pub(crate) struct Deployment {
     pub graph: Arc<JobGraph>,
     pub locations: Locations,
     pub tasks: BTreeMap<SubtaskId, TaskDeployment>,
+    /// Of each task that ends in a sink; 0 for no limit.
+    pub sink_rows_per_second: u32,
     /// execution.checkpointing.dir of the job; may be empty.
     checkpoint_dir: String,
 }
@@ -36,9 +38,11 @@ impl Deployment {
         let configuration = Configuration::from_map(&deploy.configuration);
         let configuration =
             configuration.map_err(|error| Error::Configuration(error.to_string()))?;
+        let invalid = |error: ConfigError| Error::Configuration(error.to_string());
         let checkpoint_dir = configuration.get(&options::CHECKPOINT_DIR);
-        let checkpoint_dir =
-            checkpoint_dir.map_err(|error| Error::Configuration(error.to_string()))?;
+        let checkpoint_dir = checkpoint_dir.map_err(invalid)?;
+        let sink_rows_per_second = configuration.get(&options::SINK_ROWS_PER_SECOND);
+        let sink_rows_per_second = sink_rows_per_second.map_err(invalid)?;
         let graph = deploy
             .graph
             .ok_or_else(|| Malformed::new("deployment", "lacks the job graph"))?;
@@ -71,6 +75,7 @@ impl Deployment {
             locations: topology::locations(&graph, deploy.locations)?,
             graph,
             tasks,
+            sink_rows_per_second,
             checkpoint_dir,
         })
     }
