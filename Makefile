@@ -5,6 +5,7 @@
 #   make test         every check and test
 #   make bench        what a checkpoint costs as the state grows (3 minutes)
 #   make bench-rescale  what a change of parallelism costs a busy job with 0.5 GB of state (2 minutes; 3 GB of disk)
+#   make bench-backpressure  how long checkpoints take while sources wait for slow sinks (1 minute)
 #   make bench-state    keyed state: checkpoints and restores against its size, access (6 minutes; takes up to five times the largest size on disk)
 #   make bench-metadata  the key-value space beside etcd and ZooKeeper, on this machine (12 minutes)
 #   make chaos-linearizability   100 histories under kills, pauses and partitions, all checked (HISTORIES=10 for fewer)
@@ -17,7 +18,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := demo
-.PHONY: demo demo-seeds test bench bench-rescale bench-state bench-metadata check fix setup build-demo build-chaos \
+.PHONY: demo demo-seeds test bench bench-rescale bench-backpressure bench-state bench-metadata check fix setup build-demo build-chaos \
   chaos-linearizability chaos-failover chaos-power-loss chaos-many-jobs
 
 # rustup puts cargo where a shell that was open before does not look.
@@ -56,6 +57,9 @@ bench: build-demo
 
 bench-rescale: build-demo
 	@deploy/bench/rescale.sh $(TARGET)/release/flott
+
+bench-backpressure: build-demo
+	@deploy/bench/backpressure.sh $(TARGET)/release/flott
 
 bench-state: setup
 	@$(CARGO) bench -p flott-statestore --bench state -- --directory $(TARGET) $(ARGS)
