@@ -6,6 +6,7 @@
 #   make bench        what a checkpoint costs as the state grows (3 minutes)
 #   make bench-recovery what the loss of a TaskManager costs a job with 0.5 GB of state (1 minute; 2 GB of disk)
 #   make bench-rescale  what a change of parallelism costs a busy job with 0.5 GB of state (2 minutes; 3 GB of disk)
+#   make bench-backpressure  how long checkpoints take while sources wait for slow sinks (1 minute)
 #   make bench-state    keyed state: checkpoints and restores against its size, access (6 minutes; takes up to five times the largest size on disk)
 #   make bench-metadata  the key-value space beside etcd and ZooKeeper, on this machine (12 minutes)
 #   make chaos-linearizability   100 histories under kills, pauses and partitions, all checked (HISTORIES=10 for fewer)
@@ -18,7 +19,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := demo
-.PHONY: demo demo-seeds test bench bench-recovery bench-rescale bench-state bench-metadata check fix setup build-demo build-chaos \
+.PHONY: demo demo-seeds test bench bench-recovery bench-rescale bench-backpressure bench-state bench-metadata check fix \
+  setup build-demo build-chaos \
   chaos-linearizability chaos-failover chaos-power-loss chaos-many-jobs
 
 # rustup puts cargo where a shell that was open before does not look.
@@ -60,6 +62,9 @@ bench-rescale: build-demo
 
 bench-recovery: build-demo
 	@deploy/bench/recovery.sh $(TARGET)/release/flott
+
+bench-backpressure: build-demo
+	@deploy/bench/backpressure.sh $(TARGET)/release/flott
 
 bench-state: setup
 	@$(CARGO) bench -p flott-statestore --bench state -- --directory $(TARGET) $(ARGS)

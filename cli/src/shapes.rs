@@ -149,6 +149,12 @@ pub(crate) struct Checkpoint {
     pub(crate) duration_ms: u64,
     pub(crate) size_bytes: u64,
     pub(crate) uploaded_bytes: u64,
+    /// The longest of a task.
+    pub(crate) alignment_ms: u64,
+    /// Barriers overtook rows that waited.
+    pub(crate) unaligned: bool,
+    /// Of those rows, which are stored with it.
+    pub(crate) in_flight_bytes: u64,
     /// None until it is complete.
     pub(crate) path: Option<String>,
     /// Why there is none, or why it cannot be restored.
@@ -167,7 +173,11 @@ impl From<Vec<wire::CheckpointInfo>> for CheckpointList {
 
 impl From<wire::CheckpointInfo> for Checkpoint {
     fn from(checkpoint: wire::CheckpointInfo) -> Self {
+        let alignment = checkpoint.alignment.unwrap_or_default();
         Self {
+            alignment_ms: alignment.duration_us / 1000,
+            unaligned: alignment.unaligned,
+            in_flight_bytes: alignment.in_flight_bytes,
             id: checkpoint.id,
             kind: kind_name(checkpoint.kind()),
             status: checkpoint.status,
@@ -323,6 +333,11 @@ mod tests {
             uploaded_bytes: 10,
             path: path.into(),
             failure: String::new(),
+            alignment: Some(wire::Alignment {
+                duration_us: 12_345,
+                unaligned: id == 1,
+                in_flight_bytes: 700,
+            }),
         };
         let list = CheckpointList::from(vec![
             checkpoint(1, CheckpointKind::Checkpoint, "/c/chk-1"),
@@ -334,7 +349,8 @@ mod tests {
             json["checkpoints"][2],
             json!({
                 "id": 1, "kind": "CHECKPOINT", "status": "COMPLETED", "triggered_at": "2013-01-01T05:00:00.123Z",
-                "duration_ms": 40, "size_bytes": 1000, "uploaded_bytes": 10, "path": "/c/chk-1", "failure": null,
+                "duration_ms": 40, "size_bytes": 1000, "uploaded_bytes": 10, "alignment_ms": 12, "unaligned": true,
+                "in_flight_bytes": 700, "path": "/c/chk-1", "failure": null,
             })
         );
         let kinds: Vec<_> = (0..3)

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! <cluster>/<namespace>/<job>/shared/<writer>/<seq>      state files, named once and never again
+//! <cluster>/<namespace>/<job>/shared/<writer>/channels-<id>   what was on its way at an unaligned checkpoint
 //! <cluster>/<namespace>/<job>/chk-<id>/_metadata         one object a completed checkpoint
 //! <cluster>/<namespace>/graphs/<sha256>                  a job graph that is too large for the log, by its content
 //! ```
@@ -82,6 +83,11 @@ pub fn state_file(writer: &str, sequence: u64) -> String {
     format!("{writer}/{sequence:08}")
 }
 
+/// What was on its way to or from the writer's subtask when it took its snapshot for an unaligned checkpoint.
+pub fn channel_state(writer: &str, checkpoint: CheckpointId) -> String {
+    format!("{writer}/channels-{checkpoint}")
+}
+
 /// The directory of a completed checkpoint.
 pub fn checkpoint(job_directory: &str, checkpoint: CheckpointId) -> String {
     format!("{job_directory}/chk-{checkpoint}")
@@ -135,6 +141,15 @@ mod tests {
         assert_eq!(
             state_file(&writer, 12),
             format!("{directory}/shared/7-2-window-3/00000012")
+        );
+        let channels = channel_state(&writer, CheckpointId(4));
+        assert_eq!(
+            channels,
+            format!("{directory}/shared/7-2-window-3/channels-4")
+        );
+        assert_eq!(
+            attempt_of_state_file(&directory, &channels),
+            Some(AttemptNumber(2))
         );
         assert_eq!(
             checkpoint(&directory, CheckpointId(4)),

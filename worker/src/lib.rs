@@ -2,12 +2,14 @@
 //!
 //! - [`task_manager`]: the process; owns slots and tasks. [`gateway`]: its one stream to whoever leads.
 //! - [`task`]: a subtask on its own thread. [`barrier`]: when a task with several inputs takes its snapshot.
+//!   [`channel_state`]: what is on its way then and is stored with it.
 //! - [`network`]: batches between tasks, by reference in one process, over TCP between two.
 //! - [`operators`], [`connectors`], [`time`], [`keys`], [`expressions`]: what a task computes.
 //! - [`saved_state`]: the state in a savepoint, for people.
 //! - [`config`], [`error`], [`metrics`].
 
 pub mod barrier;
+pub mod channel_state;
 pub mod config;
 pub mod connectors;
 pub mod error;

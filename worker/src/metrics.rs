@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use flott_proto::state_handle::Alignment;
 use metrics::{counter, gauge, histogram};
 
 /// A task began on this TaskManager.
@@ -34,9 +35,14 @@ pub(crate) fn task_progress(
 }
 
 /// The synchronous part of a checkpoint in one task.
-pub(crate) fn checkpoint_taken(sync: Duration, alignment: Duration) {
+pub(crate) fn checkpoint_taken(sync: Duration, alignment: Alignment) {
     histogram!("flott_task_checkpoint_sync_seconds").record(sync);
-    histogram!("flott_task_checkpoint_alignment_seconds").record(alignment);
+    histogram!("flott_task_checkpoint_alignment_seconds").record(alignment.duration);
+    if alignment.unaligned {
+        counter!("flott_task_checkpoints_unaligned_total").increment(1);
+        counter!("flott_task_checkpoint_in_flight_bytes_total")
+            .increment(alignment.in_flight_bytes);
+    }
 }
 
 /// The asynchronous part of a checkpoint in one task.

@@ -13,6 +13,7 @@ mod tasks;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use flott_node::config::Configuration;
 use flott_node::health::{self, Probes};
@@ -422,7 +423,10 @@ impl TaskManager {
                     this.post(
                         &job,
                         AttemptNumber(trigger.attempt),
-                        Control::TriggerCheckpoint(barrier),
+                        Control::TriggerCheckpoint {
+                            barrier,
+                            unaligned_after: trigger.unaligned_after_ms.map(Duration::from_millis),
+                        },
                     );
                 })
             }

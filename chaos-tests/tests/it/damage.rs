@@ -122,7 +122,7 @@ async fn collects_only_the_orphan(job: &RunningJob) -> anyhow::Result<()> {
 }
 
 /// Going back repeats output and loses none.
-async fn finishes_with_every_row(job: &RunningJob) -> anyhow::Result<()> {
+pub(crate) async fn finishes_with_every_row(job: &RunningJob) -> anyhow::Result<()> {
     job.cluster
         .until_state(&job.id, "FINISHED", DEADLINE)
         .await?;
@@ -130,7 +130,7 @@ async fn finishes_with_every_row(job: &RunningJob) -> anyhow::Result<()> {
 }
 
 /// Where `flott local` has its checkpoints.
-fn storage(job: &RunningJob) -> PathBuf {
+pub(crate) fn storage(job: &RunningJob) -> PathBuf {
     job.cluster.directory().join("checkpoints")
 }
 
@@ -162,7 +162,7 @@ fn files_of(job: &RunningJob, checkpoint: u64) -> anyhow::Result<BTreeSet<String
     named_by(&object)
 }
 
-fn flip_a_bit(path: &Path) -> anyhow::Result<()> {
+pub(crate) fn flip_a_bit(path: &Path) -> anyhow::Result<()> {
     let mut bytes = std::fs::read(path)?;
     let last = bytes.last_mut().context("an empty file")?;
     *last ^= 1;

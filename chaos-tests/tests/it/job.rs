@@ -96,7 +96,29 @@ impl RunningJob {
         Self::submit_in(rows, rows_per_second, further, &[]).await
     }
 
+    /// The same at parallelism 2, with sinks that take `rows_per_second` each of what is read as fast as it goes: the rows
+    /// wait before them, and with few sinks the sources wait, too.
+    pub(crate) async fn with_slow_sinks(
+        rows: u64,
+        rows_per_second: u64,
+        further: &[&str],
+    ) -> anyhow::Result<Self> {
+        let pace = format!("pipeline.sink.rows-per-second={rows_per_second}");
+        let further = [further, &["-D", &pace]].concat();
+        Self::submit_at("2", rows, 0, &further, &[]).await
+    }
+
     async fn submit_in(
+        rows: u64,
+        rows_per_second: u64,
+        further: &[&str],
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        Self::submit_at("4", rows, rows_per_second, further, environment).await
+    }
+
+    async fn submit_at(
+        parallelism: &str,
         rows: u64,
         rows_per_second: u64,
         further: &[&str],
@@ -113,7 +135,7 @@ impl RunningJob {
         let id = cluster
             .submit(
                 &flights::sql(&input, &output, rows_per_second),
-                &["-p", "4"],
+                &["-p", parallelism],
             )
             .await?;
         Ok(Self {

@@ -2,7 +2,7 @@
 //!
 //! - [`life`]: a job from submission to its committed result. [`kills`]: whoever dies, the result is exact, and the
 //!   leader's death restarts nothing. [`failpoints`]: the same at every step of a checkpoint. [`rescale`]: and while the
-//!   parallelism changes. [`key_value`]: keys outlive the leader too. [`damage`]: checkpoints that cannot be restored, and
+//!   parallelism changes. [`unaligned`]: and while rows wait that belong to a checkpoint. [`key_value`]: keys outlive the leader too. [`damage`]: checkpoints that cannot be restored, and
 //!   files that nobody needs. [`savepoints`]: going on elsewhere. [`bad_input`]: what a user or a machine gets wrong is said
 //!   and survived. [`object_storage`]: what S3 does is survived, too; [`objects`] counts what is in it. [`namespaces`]: tenants.
 //!   [`operations`]: JobManagers are restarted, replaced and asked to hand over while a job runs. [`recovery`]: they are
@@ -28,6 +28,7 @@ mod recovery;
 mod rescale;
 mod savepoints;
 mod security;
+mod unaligned;
 
 use tokio::sync::{Mutex, MutexGuard};
 

@@ -44,6 +44,12 @@ async fn list(namespace: &NamespaceArgs, job: &str) -> Result<(), Error> {
         ];
         row.push(checkpoint.triggered_at.unwrap_or_default());
         row.extend(numbers.iter().map(u64::to_string));
+        row.push(checkpoint.alignment_ms.to_string());
+        row.push(if checkpoint.unaligned {
+            checkpoint.in_flight_bytes.to_string()
+        } else {
+            "aligned".to_owned()
+        });
         row.push(place.unwrap_or_default());
         row
     };
@@ -56,6 +62,8 @@ async fn list(namespace: &NamespaceArgs, job: &str) -> Result<(), Error> {
         "MS",
         "BYTES",
         "UPLOADED",
+        "ALIGN MS",
+        "IN FLIGHT",
         "PATH OR FAILURE",
     ];
     output::table(&header, rows, "no checkpoints yet");

@@ -20,6 +20,8 @@ pub struct JobSettings {
     pub checkpoint_min_pause: Duration,
     /// Root of checkpoints; a path or URL.
     pub checkpoint_dir: String,
+    /// After this long tasks need not align; none: they always do.
+    pub unaligned_after: Option<Duration>,
     pub retained_max: usize,
     pub tolerable_failed_checkpoints: u32,
     pub restart_strategy: RestartStrategy,
@@ -63,11 +65,14 @@ impl JobSettings {
                 delay: get(from, &options::RESTART_RATE_DELAY)?,
             },
         };
+        let unaligned = get(from, &options::UNALIGNED_ENABLED)?;
+        let aligned_timeout = get(from, &options::ALIGNED_TIMEOUT)?;
         Ok(Self {
             checkpoint_interval: get(from, &options::CHECKPOINT_INTERVAL)?,
             checkpoint_timeout: get(from, &options::CHECKPOINT_TIMEOUT)?,
             checkpoint_min_pause: get(from, &options::CHECKPOINT_MIN_PAUSE)?,
             checkpoint_dir: get(from, &options::CHECKPOINT_DIR)?,
+            unaligned_after: unaligned.then_some(aligned_timeout),
             retained_max: get(from, &options::NUM_RETAINED)?.max(1) as usize,
             tolerable_failed_checkpoints: get(from, &options::TOLERABLE_FAILED)?,
             restart_strategy,

@@ -200,6 +200,7 @@ pub(super) fn checkpoints(job: &Job, now_ms: i64) -> Vec<wire::CheckpointInfo> {
             uploaded_bytes: summary.uploaded_bytes,
             path: path.to_owned(),
             failure: failure.to_owned(),
+            alignment: Some(summary.alignment.into()),
         }
     };
     pending

@@ -40,7 +40,9 @@ impl Session {
                 match &summary.outcome {
                     Ok(path) => {
                         info!(job = %id, checkpoint = %summary.id, duration_ms = summary.duration_ms,
-                        bytes = summary.size, uploaded = summary.uploaded_bytes, path, "checkpoint completed")
+                        bytes = summary.size, uploaded = summary.uploaded_bytes,
+                        alignment_ms = summary.alignment.duration.as_millis() as u64, unaligned = summary.alignment.unaligned,
+                        in_flight_bytes = summary.alignment.in_flight_bytes, path, "checkpoint completed")
                     }
                     Err(reason) => {
                         info!(job = %id, checkpoint = %summary.id, reason, "checkpoint aborted")

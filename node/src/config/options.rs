@@ -88,6 +88,8 @@ options! {
     PARALLELISM: u32 = "parallelism.default", "1";
     /// Key groups of a job: the limit of its parallelism. Fixed for the life of its state.
     MAX_PARALLELISM: u32 = "pipeline.max-parallelism", "128";
+    /// Rows that each task which ends in a sink takes a second, so that whoever reads the output keeps up; 0 for no limit.
+    SINK_ROWS_PER_SECOND: u32 = "pipeline.sink.rows-per-second", "0";
     /// Time between the starts of two checkpoints; 0 takes none.
     CHECKPOINT_INTERVAL: Duration = "execution.checkpointing.interval", "10 s";
     /// A checkpoint that takes longer is given up.
@@ -104,6 +106,10 @@ options! {
     CLAIM_MODE: ClaimMode = "execution.state-recovery.claim-mode", "NO_CLAIM", also ["execution.savepoint-restore-mode"];
     /// How many completed checkpoints of a job are kept.
     NUM_RETAINED: u32 = "execution.checkpointing.num-retained", "1", also ["state.checkpoints.num-retained"];
+    /// Let the barriers of a checkpoint overtake rows that wait to be processed, which are then stored with it. Savepoints never do.
+    UNALIGNED_ENABLED: bool = "execution.checkpointing.unaligned.enabled", "true", also ["execution.checkpointing.unaligned"];
+    /// How long barriers wait behind rows before they overtake them, from the trigger on; 0 overtakes at once.
+    ALIGNED_TIMEOUT: Duration = "execution.checkpointing.aligned-checkpoint-timeout", "1 s", also ["execution.checkpointing.alignment-timeout"];
     /// How many checkpoints in a row may fail before the job fails.
     TOLERABLE_FAILED: u32 = "execution.checkpointing.tolerable-failed-checkpoints", "0";
     /// How a failed job is started again: none, fixed-delay, exponential-delay or failure-rate.

@@ -7,10 +7,11 @@ mod graph;
 mod state_schema;
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::ids::{AttemptNumber, SubtaskId, TaskId};
 use crate::key_group::{KeyGroupRange, MAX_PARALLELISM_MAX};
-use crate::state_handle::{StateFile, SubtaskDelta, SubtaskState};
+use crate::state_handle::{Alignment, StateFile, SubtaskDelta, SubtaskState};
 use crate::wire;
 
 /// Input that is not what the protocol allows. Says what was wrong with what.
@@ -78,12 +79,14 @@ impl From<&TaskId> for wire::TaskId {
 impl TryFrom<wire::StateFile> for StateFile {
     type Error = Malformed;
     fn try_from(file: wire::StateFile) -> Result<Self, Malformed> {
+        let is_channel_state = file.kind() == wire::StateFileKind::Channels;
         let wire::StateFile {
             path,
             local_name,
             size,
             crc32c,
             tablets,
+            ..
         } = file;
         if path.is_empty()
             || path.starts_with('/')
@@ -97,8 +100,9 @@ impl TryFrom<wire::StateFile> for StateFile {
                 format!("local name {local_name:?}"),
             ));
         }
-        if tablets.is_empty() {
-            return Err(Malformed::new("state file", "belongs to no tablet"));
+        if tablets.is_empty() != is_channel_state {
+            let what = "keyed state belongs to a tablet, and channel state to none";
+            return Err(Malformed::new("state file", what));
         }
         let tablets = tablets.into_iter().map(KeyGroupRange::try_from);
         let tablets = tablets.collect::<Result<_, _>>()?;
@@ -144,6 +148,11 @@ impl From<&StateFile> for wire::StateFile {
             size: file.size,
             crc32c: file.crc32c,
             tablets: file.tablets.iter().map(|range| (*range).into()).collect(),
+            kind: if file.is_channel_state() {
+                wire::StateFileKind::Channels.into()
+            } else {
+                wire::StateFileKind::Keyed.into()
+            },
         }
     }
 }
@@ -183,6 +192,7 @@ impl TryFrom<wire::SubtaskDelta> for SubtaskDelta {
                 .collect::<Result<_, _>>()?,
             dropped: delta.dropped,
             uploaded_bytes: delta.uploaded_bytes,
+            alignment: delta.alignment.unwrap_or_default().into(),
         })
     }
 }
@@ -196,6 +206,27 @@ impl From<&SubtaskDelta> for wire::SubtaskDelta {
             added: delta.added.iter().map(Into::into).collect(),
             dropped: delta.dropped.clone(),
             uploaded_bytes: delta.uploaded_bytes,
+            alignment: Some(delta.alignment.into()),
+        }
+    }
+}
+
+impl From<wire::Alignment> for Alignment {
+    fn from(alignment: wire::Alignment) -> Self {
+        Self {
+            duration: Duration::from_micros(alignment.duration_us),
+            unaligned: alignment.unaligned,
+            in_flight_bytes: alignment.in_flight_bytes,
+        }
+    }
+}
+
+impl From<Alignment> for wire::Alignment {
+    fn from(alignment: Alignment) -> Self {
+        Self {
+            duration_us: u64::try_from(alignment.duration.as_micros()).unwrap_or(u64::MAX),
+            unaligned: alignment.unaligned,
+            in_flight_bytes: alignment.in_flight_bytes,
         }
     }
 }

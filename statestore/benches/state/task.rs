@@ -144,6 +144,7 @@ impl Task {
             added: uploaded.added,
             dropped: uploaded.dropped,
             uploaded_bytes,
+            alignment: Default::default(),
         };
         self.saved = delta.apply_to(&base).unwrap();
         self.last = pending.id;

@@ -181,6 +181,7 @@ impl Task {
             added: uploaded.added.clone(),
             dropped: uploaded.dropped.clone(),
             uploaded_bytes: uploaded.uploaded_bytes,
+            alignment: Default::default(),
         };
         delta.apply_to(&base).unwrap()
     }

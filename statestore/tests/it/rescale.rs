@@ -85,6 +85,7 @@ impl Vertex {
                 added: uploaded.added,
                 dropped: uploaded.dropped,
                 uploaded_bytes: uploaded.uploaded_bytes,
+                alignment: Default::default(),
             };
             states.push(delta.apply_to(&against).unwrap());
             uploader.completed(id);

@@ -4,11 +4,12 @@
 //!          first barrier, others missing          barrier of the same id in the last channel
 //! idle ───────────────────────────────▶ aligning ───────────────────────────────────────────▶ snapshot, idle
 //!                                         │  └─ barrier of a higher id: the old one will never be whole; align anew
-//!                                         └─ aborted by the leader ─▶ idle
+//!                                         ├─ aborted by the leader ─▶ idle
+//!                                         └─ overtaken, from idle too ─▶ snapshot, idle
 //! ```
 //!
-//! What must stay true: a snapshot is taken when each channel has delivered the barrier and none has delivered anything
-//! behind it; ids of snapshots rise; a barrier of an id that was taken, given up or aborted changes nothing. Channels at
+//! What must stay true: an aligned snapshot is taken when each channel has delivered the barrier, and any when none has
+//! delivered anything behind it; ids of snapshots rise; a barrier of an id that was taken, given up or aborted changes nothing. Channels at
 //! their end of data still deliver barriers, so they count like any other.
 
 use flott_proto::ids::CheckpointId;
@@ -84,9 +85,20 @@ impl BarrierAligner {
         superseded.map_or(Step::Block, |superseded| Step::Abort { superseded })
     }
 
-    /// The leader has given the checkpoint up. True if its alignment was under way: release all channels.
+    /// The task takes its snapshot without having aligned, since the barriers of all channels have come in: see
+    /// [`super::overtaking`]. False if the checkpoint is over; otherwise release all channels.
+    pub fn on_overtaken(&mut self, checkpoint: CheckpointId) -> bool {
+        let is_over = checkpoint <= self.over || self.aligning() > Some(checkpoint);
+        if !is_over {
+            self.end(checkpoint);
+        }
+        !is_over
+    }
+
+    /// The leader has given the checkpoint up, and so every earlier one is over, too: not every abort is heard of. True if an
+    /// alignment was under way: release all channels.
     pub fn on_aborted(&mut self, checkpoint: CheckpointId) -> bool {
-        let under_way = self.aligning() == Some(checkpoint);
+        let under_way = self.aligning().is_some_and(|current| current <= checkpoint);
         if under_way || self.current.is_none() {
             self.end(checkpoint);
         }
@@ -165,6 +177,19 @@ mod tests {
             "an old abort does not end a newer alignment"
         );
         assert_eq!(aligner.aligning(), Some(CheckpointId(6)));
+    }
+
+    /// Found by `barrier/model.rs`: the task heard of the second abort only, and kept its channels back.
+    #[test]
+    fn an_abort_ends_the_alignment_of_an_earlier_checkpoint_whose_abort_was_not_heard() {
+        let mut aligner = BarrierAligner::new(2);
+        assert_eq!(step(&mut aligner, 0, 4), Step::Block);
+        assert!(aligner.on_aborted(CheckpointId(5)));
+        assert_eq!(step(&mut aligner, 1, 4), Step::Ignore);
+        assert_eq!(step(&mut aligner, 1, 5), Step::Ignore);
+        assert!(!aligner.on_overtaken(CheckpointId(5)));
+        assert!(aligner.on_overtaken(CheckpointId(6)));
+        assert_eq!(step(&mut aligner, 1, 6), Step::Ignore);
     }
 
     /// Whatever barriers are missing and whenever the leader aborts, channels are held back only for a good reason and

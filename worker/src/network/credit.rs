@@ -21,7 +21,8 @@ impl Cost {
         self == Self::default()
     }
 
-    fn fits(self, outstanding: Self, limit: Self) -> bool {
+    /// Whether so much more may be outstanding.
+    pub(super) fn fits(self, outstanding: Self, limit: Self) -> bool {
         let within =
             |used: u64, more: u64, max: u64| used.checked_add(more).is_some_and(|sum| sum <= max);
         outstanding.is_zero()

@@ -7,11 +7,12 @@
 //!
 //! - [`topology`] (pure): which channels a task has. [`queue`] (pure): one channel's elements. [`credit`] (pure): how
 //!   much may be on its way. [`frame`]: the bytes on a connection, and [`codec`]: the elements in them.
-//! - [`partition`]: the sending end of a task. [`gate`]: its receiving end.
+//! - [`partition`]: the sending end of a task, and `target` of one channel. [`gate`]: its receiving end.
 //! - [`exchange`]: the listener and which attempts are deployed here. [`outbound`], [`inbound`]: the two ends of a
 //!   connection. [`attempt`]: all of it for the tasks of one attempt.
 //!
-//! What must stay true: within a channel nothing overtakes; data waits for credit and control elements do not; a channel
+//! What must stay true: within a channel nothing overtakes, but for the barrier of an unaligned checkpoint, and that only
+//! what has no credit yet and is stored with the checkpoint (`barrier::overtaking`); data waits for credit and control elements do not; a channel
 //! that lost an element fails, and fails the tasks at both its ends; data of another attempt is refused.
 
 pub mod attempt;
@@ -24,6 +25,7 @@ pub mod inbound;
 pub mod outbound;
 pub mod partition;
 pub mod queue;
+pub mod target;
 pub mod topology;
 
 use std::fmt;
@@ -97,6 +99,12 @@ pub enum Element {
 }
 
 impl Element {
+    /// Whether it is a part of a checkpoint whose barrier overtakes it. The rest is said again after a restore: a task that
+    /// begins anew finds the end of its input and its idleness anew, and what it has told of them is forgotten.
+    pub fn is_stored(&self) -> bool {
+        matches!(self, Self::Data(_) | Self::Watermark(_))
+    }
+
     /// What it takes of a channel's credit: rows, and bytes of the columns' slices in memory.
     pub fn cost(&self) -> Cost {
         match self {

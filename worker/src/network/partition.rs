@@ -1,55 +1,18 @@
-//! The sending end of a task: which channel a row goes to, and waiting until there is room.
+//! The sending end of a task: which channel a row goes to.
 
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
+use flott_proto::ids::VertexId;
 use flott_proto::job_graph::{Partitioning, Vertex};
 
-use super::gate::InputGate;
-use super::outbound::Outbound;
-use super::{Barrier, Cost, Element};
+use super::target::{ChannelSender, Target};
+use super::{Barrier, Element};
 use crate::Error;
+use crate::channel_state::ChannelContent;
 use crate::keys::HashPartitioner;
 use crate::operators::Collector;
 use crate::task::mailbox::Mailbox;
-use crate::task::run::WAIT_MAX;
-
-/// The sender's end of one channel.
-#[derive(Clone, Debug)]
-pub enum ChannelSender {
-    /// To a task of this process: by reference.
-    Local {
-        gate: Arc<InputGate>,
-        channel: usize,
-    },
-    /// Over a connection.
-    Remote {
-        outbound: Arc<Outbound>,
-        channel: u32,
-    },
-}
-
-impl ChannelSender {
-    fn try_send(&self, element: Element, cost: Cost, sender: &Arc<Mailbox>) -> Result<(), Element> {
-        match self {
-            Self::Local { gate, channel } => gate.try_push(*channel, element, cost, sender),
-            Self::Remote { outbound, channel } => outbound.try_push(*channel, element, cost),
-        }
-    }
-
-    /// Sends, waiting for room as long as the task is not to end.
-    fn send(&self, mut element: Element, sender: &Arc<Mailbox>) -> Result<(), Error> {
-        let cost = element.cost();
-        loop {
-            match self.try_send(element, cost, sender) {
-                Ok(()) => return Ok(()),
-                Err(refused) => element = refused,
-            }
-            sender.check()?;
-            sender.wait(WAIT_MAX);
-        }
-    }
-}
 
 #[derive(Debug)]
 enum Partitioner {
@@ -70,7 +33,10 @@ enum Partitioner {
 #[derive(Debug)]
 pub struct ResultPartition {
     partitioner: Partitioner,
-    targets: Vec<ChannelSender>,
+    peer: VertexId,
+    /// Of the peer.
+    parallelism: u32,
+    targets: Vec<Target>,
 }
 
 impl ResultPartition {
@@ -82,8 +48,12 @@ impl ResultPartition {
         subtask: u32,
         targets: Vec<ChannelSender>,
     ) -> Self {
+        let mut first = 0;
         let partitioner = match partitioning {
-            Partitioning::Forward => Partitioner::Forward,
+            Partitioning::Forward => {
+                first = subtask;
+                Partitioner::Forward
+            }
             Partitioning::Hash { columns } => Partitioner::Hash {
                 columns: columns.clone(),
                 max_parallelism: target.max_parallelism,
@@ -94,15 +64,21 @@ impl ResultPartition {
             },
             Partitioning::Broadcast => Partitioner::Broadcast,
         };
+        let targets = (first..).zip(targets);
         Self {
             partitioner,
-            targets,
+            peer: target.uid.clone(),
+            parallelism: target.parallelism,
+            targets: targets
+                .map(|(subtask, sender)| Target::new(subtask, sender))
+                .collect(),
         }
     }
 
-    fn emit(&mut self, batch: RecordBatch, sender: &Arc<Mailbox>) -> Result<(), Error> {
-        match &mut self.partitioner {
-            Partitioner::Forward => self.targets[0].send(Element::Data(batch), sender),
+    /// Which rows go to which target.
+    fn route(&mut self, batch: RecordBatch) -> Result<Vec<(usize, RecordBatch)>, Error> {
+        Ok(match &mut self.partitioner {
+            Partitioner::Forward => vec![(0, batch)],
             Partitioner::Hash {
                 columns,
                 max_parallelism,
@@ -120,26 +96,31 @@ impl ResultPartition {
                         )?)
                     }
                 };
-                let parts = partitioner.partition(&batch)?;
-                for (target, part) in self.targets.iter().zip(parts) {
-                    if let Some(part) = part {
-                        target.send(Element::Data(part), sender)?;
-                    }
-                }
-                Ok(())
+                let parts = partitioner.partition(&batch)?.into_iter().enumerate();
+                parts.filter_map(|(at, part)| Some((at, part?))).collect()
             }
             Partitioner::Rebalance { next } => {
-                let target = &self.targets[*next];
-                *next = (*next + 1) % self.targets.len();
-                target.send(Element::Data(batch), sender)
+                let target = *next;
+                *next = (target + 1) % self.targets.len();
+                vec![(target, batch)]
             }
-            Partitioner::Broadcast => self.broadcast(&Element::Data(batch), sender),
-        }
+            Partitioner::Broadcast => {
+                let targets = 0..self.targets.len();
+                targets.map(|target| (target, batch.clone())).collect()
+            }
+        })
     }
 
-    fn broadcast(&self, element: &Element, sender: &Arc<Mailbox>) -> Result<(), Error> {
+    fn emit(&mut self, batch: RecordBatch, sender: &Arc<Mailbox>) -> Result<(), Error> {
+        for (target, part) in self.route(batch)? {
+            self.targets[target].send(Element::Data(part), sender)?;
+        }
+        Ok(())
+    }
+
+    fn broadcast(&mut self, element: &Element, sender: &Arc<Mailbox>) -> Result<(), Error> {
         self.targets
-            .iter()
+            .iter_mut()
             .try_for_each(|target| target.send(element.clone(), sender))
     }
 }
@@ -160,9 +141,66 @@ impl Output {
         }
     }
 
-    /// Sends the barrier behind everything sent so far, on every channel.
-    pub fn barrier(&mut self, barrier: Barrier) -> Result<(), Error> {
-        self.broadcast(&Element::Barrier(barrier))
+    /// Sends what waits for credit, as far as there is some. Whether nothing waits any more: until then the task is to
+    /// take no input. It is woken when there is credit.
+    pub fn flush(&mut self) -> bool {
+        let mut clear = true;
+        for target in self
+            .partitions
+            .iter_mut()
+            .flat_map(|partition| &mut partition.targets)
+        {
+            clear &= target.flush(&self.mailbox);
+        }
+        clear
+    }
+
+    /// Sends the barrier on every channel, ahead of what waits for credit there; what that is, by channel. Nothing, if all
+    /// was flushed: then the barrier is behind everything sent so far.
+    pub fn barrier(&mut self, barrier: &Barrier) -> Vec<ChannelContent> {
+        let mut overtaken = Vec::new();
+        for partition in &self.partitions {
+            for target in &partition.targets {
+                overtaken.push(ChannelContent {
+                    peer: partition.peer.clone(),
+                    peer_subtask: target.subtask,
+                    peer_parallelism: partition.parallelism,
+                    elements: target.overtake(barrier.clone(), &self.mailbox),
+                });
+            }
+        }
+        overtaken
+    }
+
+    /// What a barrier overtook in the checkpoint that is restored goes out before anything else. `own`: it was this very
+    /// subtask's; then it stays in its channel if that is still there. Otherwise its rows go where they belong now, and
+    /// watermarks, which speak of one channel, are said again by those who know them.
+    pub fn restore(&mut self, content: ChannelContent, own: bool) -> Result<(), Error> {
+        let found = self
+            .partitions
+            .iter_mut()
+            .find(|partition| partition.peer == content.peer);
+        let partition = found.ok_or_else(|| content.has_no_way("to"))?;
+        let same = own && content.peer_parallelism == partition.parallelism;
+        let kept = partition
+            .targets
+            .iter_mut()
+            .find(|target| same && target.subtask == content.peer_subtask);
+        if let Some(target) = kept {
+            content
+                .elements
+                .into_iter()
+                .for_each(|element| target.restore(element));
+            return Ok(());
+        }
+        for element in content.elements {
+            if let Element::Data(batch) = element {
+                for (target, part) in partition.route(batch)? {
+                    partition.targets[target].restore(Element::Data(part));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Everything was sent; barriers may still follow.
@@ -170,8 +208,8 @@ impl Output {
         self.broadcast(&Element::EndOfData)
     }
 
-    fn broadcast(&self, element: &Element) -> Result<(), Error> {
-        let mut partitions = self.partitions.iter();
+    fn broadcast(&mut self, element: &Element) -> Result<(), Error> {
+        let mut partitions = self.partitions.iter_mut();
         partitions.try_for_each(|partition| partition.broadcast(element, &self.mailbox))
     }
 }
@@ -206,6 +244,7 @@ mod tests {
     use flott_proto::job_graph::{Operator, OperatorKind, Schema, Sink};
 
     use super::super::ChannelId;
+    use super::super::gate::InputGate;
     use super::*;
 
     fn vertex(parallelism: u32) -> Vertex {
@@ -292,7 +331,9 @@ mod tests {
         let (mut output, _gates) = partition(Partitioning::Broadcast, 1);
         let mailbox = Arc::clone(&output.mailbox);
         let full = batch(&vec![0; super::super::gate::CHANNEL_CREDIT.rows as usize]);
+        output.collect(full.clone()).unwrap();
         output.collect(full).unwrap();
+        assert!(!output.flush(), "the second waits for credit");
         let sender = std::thread::Builder::new().name("sender".into());
         let sender = sender.spawn(move || output.collect(batch(&[1]))).unwrap();
         mailbox.interrupt(Error::Canceled);

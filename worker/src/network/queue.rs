@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use flott_proto::ids::CheckpointId;
+
 use super::{Cost, Element};
 
 /// A channel's waiting elements with what each takes of the credit.
@@ -40,6 +42,29 @@ impl ElementQueue {
     /// The oldest element.
     pub fn pop(&mut self) -> Option<(Element, Cost)> {
         self.elements.pop_front()
+    }
+
+    /// Puts the oldest element back to where it was.
+    pub fn put_back(&mut self, element: Element, cost: Cost) {
+        self.elements.push_front((element, cost));
+    }
+
+    /// Rows and watermarks before the barrier of that checkpoint; `None` if it is not here.
+    pub fn before(&self, checkpoint: CheckpointId) -> Option<Vec<Element>> {
+        let is_its_barrier = |element: &Element| matches!(element, Element::Barrier(barrier) if barrier.checkpoint == checkpoint);
+        let end = self.elements().position(is_its_barrier)?;
+        Some(
+            self.elements()
+                .take(end)
+                .filter(|element| element.is_stored())
+                .cloned()
+                .collect(),
+        )
+    }
+
+    /// All elements, the oldest first.
+    pub fn elements(&self) -> impl Iterator<Item = &Element> {
+        self.elements.iter().map(|(element, _)| element)
     }
 
     pub fn is_empty(&self) -> bool {

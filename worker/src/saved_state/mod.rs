@@ -99,7 +99,7 @@ async fn read_keyed(
     let max_parallelism = vertex.max_parallelism;
     for state in &vertex.subtasks {
         let own = KeyGroupRange::of_subtask(state.subtask, max_parallelism, vertex.parallelism);
-        let state = SubtaskState::try_from(state.clone())?;
+        let state = SubtaskState::try_from(state.clone())?.without_channels();
         for part in SavedTablet::parts_of(&state, own)? {
             if printer.is_full() {
                 break;

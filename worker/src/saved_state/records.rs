@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use flott_proto::job_graph::{CsvFormat, Format, JsonFormat};
 use flott_proto::state_schema::WindowSchema;
-use flott_proto::wire::{StateKind, VertexState, WindowAggregateState};
+use flott_proto::wire::{StateFileKind, StateKind, VertexState, WindowAggregateState};
 use flott_statestore::Timer;
 use prost::Message;
 
@@ -35,7 +35,8 @@ impl Keyed {
         let Some((_, state)) = summary::states_of(vertex, uid).next() else {
             return Ok(None);
         };
-        let has_files = vertex.subtasks.iter().any(|state| !state.files.is_empty());
+        let mut files = vertex.subtasks.iter().flat_map(|state| &state.files);
+        let has_files = files.any(|file| file.kind() == StateFileKind::Keyed);
         match summary::kind_of(state) {
             StateKind::WindowAggregate => {}
             // Before the kind was recorded it may have been anything.

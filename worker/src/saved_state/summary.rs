@@ -2,7 +2,9 @@
 
 use flott_proto::key_group::{KeyGroupRange, MAX_PARALLELISM_MAX};
 use flott_proto::state_schema::kind_name;
-use flott_proto::wire::{CheckpointMetadata, OperatorStateHead, StateKind, VertexState};
+use flott_proto::wire::{
+    CheckpointMetadata, OperatorStateHead, StateFile, StateFileKind, StateKind, VertexState,
+};
 use prost::Message;
 
 use crate::Error;
@@ -59,7 +61,8 @@ pub fn operators(metadata: &CheckpointMetadata) -> Result<Vec<OperatorSummary>, 
 
 fn subtasks(vertex: &VertexState, uid: &str, is_keyed: bool) -> Vec<SubtaskSummary> {
     let summary = |state: &flott_proto::wire::SubtaskState| {
-        let files = state.files.iter().filter(|_| is_keyed);
+        let is_its_own = |file: &&StateFile| is_keyed && file.kind() == StateFileKind::Keyed;
+        let files = state.files.iter().filter(is_its_own);
         let own = state.operators.iter().filter(|own| own.operator_uid == uid);
         let (max, parallelism) = (vertex.max_parallelism, vertex.parallelism);
         SubtaskSummary {

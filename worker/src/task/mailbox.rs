@@ -18,7 +18,11 @@ use crate::network::Barrier;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
     /// Source tasks emit this barrier; others have heard of the checkpoint.
-    TriggerCheckpoint(Barrier),
+    TriggerCheckpoint {
+        barrier: Barrier,
+        /// After this long without a snapshot the task need not align.
+        unaligned_after: Option<Duration>,
+    },
     /// What was prepared for it becomes visible.
     CheckpointCompleted(CheckpointId),
     /// It will never complete.

@@ -8,28 +8,31 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flott_node::storage::ObjectStorage;
 use flott_node::{SharedClock, Tasks};
 use flott_proto::ids::{CheckpointId, TaskId};
 use flott_proto::job_graph::{JobGraph, Vertex};
 use flott_proto::key_group::KeyGroupRange;
 use flott_proto::state_handle::SubtaskState;
 use flott_proto::wire::{CheckpointAck, TaskState};
-use flott_statestore::{BackendOptions, KeyedBackend, LocalFiles, SnapshotUploader, Source};
+use flott_statestore::{BackendOptions, LocalFiles};
 use tokio::sync::mpsc;
-use tracing::{error, info};
+use tracing::error;
 
-use super::checkpoint::{Checkpoints, Snapshot};
+use super::checkpoint::{ChannelUploader, Checkpoints, Uploaders};
 use super::mailbox::{Control, Mailbox};
+use super::open::{open_state, restore_channels};
+use super::pace::Pace;
 use super::status::Progress;
-use crate::Error;
-use crate::barrier::aligner::{BarrierAligner, Step};
+use crate::barrier::aligner::BarrierAligner;
+use crate::barrier::overtaking::Overtaking;
+use crate::channel_state::restored::Restored;
+use crate::network::Element;
 use crate::network::attempt::TaskEnds;
 use crate::network::gate::InputGate;
 use crate::network::partition::Output;
-use crate::network::{Barrier, Element};
 use crate::operators::{ChainContext, OperatorChain, SourceStatus};
 use crate::time::watermark::WatermarkValve;
+use crate::{Error, channel_state};
 
 /// The longest wait of a task's thread. Nothing depends on it but how soon idleness is noticed: wake-ups are never lost.
 pub(crate) const WAIT_MAX: Duration = Duration::from_millis(100);
@@ -115,6 +118,8 @@ pub(crate) struct TaskSpec {
     pub task: TaskId,
     pub graph: Arc<JobGraph>,
     pub vertex: Vertex,
+    /// If it ends in a sink; 0 for no limit.
+    pub sink_rows_per_second: u32,
     pub state: StatePlan,
     pub ends: TaskEnds,
     pub mailbox: Arc<Mailbox>,
@@ -147,7 +152,7 @@ pub(crate) fn spawn(spec: TaskSpec) -> std::io::Result<()> {
     Ok(())
 }
 
-fn execute(spec: TaskSpec) -> Result<(), Error> {
+fn execute(mut spec: TaskSpec) -> Result<(), Error> {
     spec.events
         .tell(TaskEvent::StateChanged(TaskState::Initializing));
     let key_groups = KeyGroupRange::of_subtask(
@@ -178,19 +183,27 @@ fn execute(spec: TaskSpec) -> Result<(), Error> {
         (None, None)
     };
     chain.open(backend)?;
+    let restored = restore_channels(&mut spec)?;
     spec.mailbox.check()?;
     let inputs = spec.ends.gate.len();
     let mut task = Task {
         checkpoints: Checkpoints::new(
-            spec.task.clone(),
+            (spec.task.clone(), spec.vertex.parallelism),
             spec.events.clone(),
-            uploader,
+            Uploaders {
+                keyed: uploader,
+                channels: ChannelUploader::of(&spec.state),
+            },
             spec.mailbox.cancellation().clone(),
             (spec.tasks, spec.runtime),
             SharedClock::clone(&spec.clock),
         ),
+        overtakes: !spec.state.storage_root.is_empty() && channel_state::is_divisible(&spec.graph),
+        graph: spec.graph,
         chain,
         gate: spec.ends.gate,
+        pace: Pace::of(&spec.vertex, spec.sink_rows_per_second),
+        restored,
         output: spec.ends.output,
         mailbox: spec.mailbox,
         progress: spec.progress,
@@ -201,6 +214,8 @@ fn execute(spec: TaskSpec) -> Result<(), Error> {
         ended: false,
         aligner: (inputs > 0).then(|| BarrierAligner::new(inputs)),
         aligning_since: Duration::ZERO,
+        overtaking: Overtaking::default(),
+        taken: CheckpointId::NONE,
     };
     task.events
         .tell(TaskEvent::StateChanged(TaskState::Running));
@@ -208,95 +223,42 @@ fn execute(spec: TaskSpec) -> Result<(), Error> {
 }
 
 /// The columns that flow into a vertex: all its inputs have the same.
-fn input_schema(graph: &JobGraph, vertex: &Vertex) -> Option<arrow::datatypes::SchemaRef> {
+pub(super) fn input_schema(
+    graph: &JobGraph,
+    vertex: &Vertex,
+) -> Option<arrow::datatypes::SchemaRef> {
     let (_, edge) = graph.inputs(&vertex.uid).next()?;
     let operator = graph.vertex(&edge.source)?.chain.last()?;
     Some(Arc::new(operator.output.to_arrow()))
 }
 
-fn open_state(
-    spec: &TaskSpec,
-    key_groups: KeyGroupRange,
-) -> Result<(Option<KeyedBackend>, Option<SnapshotUploader>), Error> {
-    let state = &spec.state;
-    let open = |root: &str| {
-        ObjectStorage::open(root).map_err(|error| Error::Storage {
-            root: root.to_owned(),
-            what: error.to_string(),
-        })
-    };
-    let max_parallelism = spec.vertex.max_parallelism;
-    let own = if state.storage_root.is_empty() {
-        None
-    } else {
-        Some(open(&state.storage_root)?)
-    };
-    let restores = state
-        .restore
-        .iter()
-        .any(|subtask| !subtask.files.is_empty());
-    let backend = if restores {
-        let source = match (&own, state.restore_root.as_str()) {
-            (Some(own), "") => Source {
-                storage: own.clone(),
-                local: state.local.clone(),
-            },
-            (None, "") => {
-                return Err(Error::Configuration(
-                    "state is to be restored, but execution.checkpointing.dir is not set".into(),
-                ));
-            }
-            (_, root) => open(root)?.into(),
-        };
-        let start = spec.clock.monotonic();
-        let restored = spec.runtime.block_on(async {
-            tokio::select! { biased;
-                () = spec.mailbox.cancellation().cancelled() => None,
-                restored = flott_statestore::restore(&state.dir, &source, &state.restore, max_parallelism, key_groups, state.options) => Some(restored),
-            }
-        });
-        let Some(restored) = restored else {
-            return Err(spec.mailbox.check().err().unwrap_or(Error::Canceled));
-        };
-        let bytes: u64 = state.restore.iter().map(SubtaskState::size).sum();
-        let took_ms = spec.clock.monotonic().saturating_sub(start).as_millis() as u64;
-        info!(checkpoint = %state.restored_checkpoint, bytes, took_ms, "state restored");
-        restored.map_err(Error::restoring(state.restored_checkpoint, &state.restore))?
-    } else {
-        KeyedBackend::create(&state.dir, max_parallelism, key_groups, state.options)?
-    };
-    let uploader = own.map(|storage| {
-        let uploader = SnapshotUploader::new(storage, state.writer.clone(), key_groups);
-        match &state.local {
-            Some(local) => uploader.keeping(local.of_subtask(spec.task.subtask.to_string())),
-            None => uploader,
-        }
-    });
-    if let (Some(uploader), "") = (&uploader, state.restore_root.as_str()) {
-        let files = backend.restored_files();
-        uploader.restored_from(state.restored_checkpoint, files, state.is_base);
-    }
-    Ok((Some(backend), uploader))
-}
-
 /// A running task.
-struct Task {
-    chain: OperatorChain,
-    gate: Arc<InputGate>,
-    output: Output,
+pub(super) struct Task {
+    pub(super) graph: Arc<JobGraph>,
+    pub(super) chain: OperatorChain,
+    pub(super) gate: Arc<InputGate>,
+    pace: Pace,
+    /// What was on its way here when the restored checkpoint was taken: comes before all that the gate has.
+    pub(super) restored: Restored,
+    pub(super) output: Output,
     mailbox: Arc<Mailbox>,
-    progress: Arc<Progress>,
+    pub(super) progress: Arc<Progress>,
     events: TaskEvents,
-    checkpoints: Checkpoints,
-    clock: SharedClock,
+    pub(super) checkpoints: Checkpoints,
+    pub(super) clock: SharedClock,
     valve: WatermarkValve,
     /// What those after this task were last told of its idleness.
     idle: bool,
     /// END_OF_DATA was reached.
     ended: bool,
     /// Sources have none.
-    aligner: Option<BarrierAligner>,
-    aligning_since: Duration,
+    pub(super) aligner: Option<BarrierAligner>,
+    pub(super) aligning_since: Duration,
+    pub(super) overtaking: Overtaking,
+    /// Whether the job's channel state can be stored and divided.
+    pub(super) overtakes: bool,
+    /// The newest checkpoint that this task has taken a snapshot for.
+    pub(super) taken: CheckpointId,
 }
 
 impl Task {
@@ -310,13 +272,18 @@ impl Task {
                 }
                 self.on_control(event)?;
             }
-            let wait = if self.chain.is_source() {
+            let clear = self.output.flush();
+            self.come_to_checkpoint(clear)?;
+            let wait = if !clear {
+                Some(WAIT_MAX)
+            } else if self.chain.is_source() {
                 self.poll_source()?
             } else {
                 self.poll_gate()?
             };
             self.progress.set_counters(self.chain.counters());
             if let Some(wait) = wait {
+                let wait = self.overtaking.sleep(self.clock.monotonic(), wait);
                 self.mailbox.wait(wait);
             }
         }
@@ -324,29 +291,17 @@ impl Task {
 
     fn on_control(&mut self, event: Control) -> Result<(), Error> {
         match event {
-            Control::TriggerCheckpoint(barrier) => {
-                // A second snapshot under the same id would be of a later position than the barrier that went out.
-                let is_new = self.progress.saw(barrier.checkpoint);
-                if is_new && self.chain.is_source() {
-                    self.snapshot(barrier, Duration::ZERO)?;
-                }
-            }
+            Control::TriggerCheckpoint {
+                barrier,
+                unaligned_after,
+            } => self.on_trigger(barrier, unaligned_after),
             Control::CheckpointCompleted(checkpoint) => {
                 self.chain.commit(checkpoint)?;
                 self.checkpoints.on_completed(checkpoint);
                 self.progress.committed(checkpoint);
                 self.events.tell(TaskEvent::Committed(checkpoint));
             }
-            Control::CheckpointAborted(checkpoint) => {
-                self.checkpoints.on_aborted(checkpoint);
-                if self
-                    .aligner
-                    .as_mut()
-                    .is_some_and(|aligner| aligner.on_aborted(checkpoint))
-                {
-                    self.gate.unblock_all();
-                }
-            }
+            Control::CheckpointAborted(checkpoint) => self.on_aborted(checkpoint),
             Control::Finish => unreachable!("taken by the run loop"),
         }
         Ok(())
@@ -373,7 +328,14 @@ impl Task {
 
     /// One element of the gate; without one, how long to wait.
     fn poll_gate(&mut self) -> Result<Option<Duration>, Error> {
-        let Some((channel, element)) = self.gate.poll() else {
+        if let Some(wait) = self.pace.wait(&self.clock) {
+            return Ok(Some(wait.min(WAIT_MAX)));
+        }
+        let restored = self.restored.pop();
+        // Only a watermark's channel matters, and a restored watermark is of a channel that there is.
+        let position = |(channel, element)| (self.gate.position(channel).unwrap_or(0), element);
+        let next = restored.map(position).or_else(|| self.gate.poll());
+        let Some((channel, element)) = next else {
             if !self.ended {
                 self.chain.on_tick(&mut self.output)?;
             }
@@ -381,6 +343,7 @@ impl Task {
         };
         let risen = match element {
             Element::Data(batch) => {
+                self.pace.on_rows(batch.num_rows(), &self.clock);
                 self.chain.process(batch, &mut self.output)?;
                 return Ok(None);
             }
@@ -417,57 +380,6 @@ impl Task {
         self.progress.set_counters(self.chain.counters());
         self.events
             .tell(TaskEvent::StateChanged(TaskState::EndOfData));
-        Ok(())
-    }
-
-    fn on_barrier(&mut self, channel: usize, barrier: Barrier) -> Result<(), Error> {
-        self.progress.saw(barrier.checkpoint);
-        let aligner = self
-            .aligner
-            .as_mut()
-            .expect("barriers come through channels");
-        let (id, was_aligning) = (barrier.checkpoint, aligner.aligning().is_some());
-        match aligner.on_barrier(channel, barrier) {
-            Step::Block => {
-                if !was_aligning {
-                    self.aligning_since = self.clock.monotonic();
-                }
-                self.gate.block(channel);
-            }
-            Step::Snapshot(barrier) => {
-                let now = self.clock.monotonic();
-                let since = if was_aligning {
-                    self.aligning_since
-                } else {
-                    now
-                };
-                self.snapshot(barrier, now.saturating_sub(since))?;
-                self.gate.unblock_all();
-            }
-            Step::Abort { superseded } => {
-                info!(checkpoint = %superseded, by = %id, "alignment given up");
-                self.gate.unblock_all();
-                self.aligning_since = self.clock.monotonic();
-                self.gate.block(channel);
-            }
-            Step::Ignore => (),
-        }
-        Ok(())
-    }
-
-    /// The synchronous part of a checkpoint, and the barrier to those after this task.
-    fn snapshot(&mut self, barrier: Barrier, alignment: Duration) -> Result<(), Error> {
-        let start = self.clock.monotonic();
-        let (operators, keyed) = self.chain.snapshot(barrier.checkpoint)?;
-        let sync = self.clock.monotonic().saturating_sub(start);
-        self.output.barrier(barrier.clone())?;
-        self.checkpoints.start(Snapshot {
-            barrier,
-            operators,
-            keyed,
-            sync,
-            alignment,
-        });
         Ok(())
     }
 }

@@ -26,6 +26,8 @@ pub(crate) struct Deployment {
     pub graph: Arc<JobGraph>,
     pub locations: Locations,
     pub tasks: BTreeMap<SubtaskId, TaskDeployment>,
+    /// Of each task that ends in a sink; 0 for no limit.
+    pub sink_rows_per_second: u32,
     /// execution.checkpointing.dir of the job; may be empty.
     checkpoint_dir: String,
     backend: StateBackendType,
@@ -43,6 +45,8 @@ impl Deployment {
         let backend = configuration
             .get(&options::STATE_BACKEND)
             .map_err(invalid)?;
+        let sink_rows_per_second = configuration.get(&options::SINK_ROWS_PER_SECOND);
+        let sink_rows_per_second = sink_rows_per_second.map_err(invalid)?;
         let graph = deploy
             .graph
             .ok_or_else(|| Malformed::new("deployment", "lacks the job graph"))?;
@@ -75,6 +79,7 @@ impl Deployment {
             locations: topology::locations(&graph, deploy.locations)?,
             graph,
             tasks,
+            sink_rows_per_second,
             checkpoint_dir,
             backend,
         })

@@ -167,6 +167,7 @@ impl TaskManager {
             id,
             graph,
             locations,
+            sink_rows_per_second,
             ..
         } = deployment;
         let (network, mut ends) =
@@ -193,6 +194,7 @@ impl TaskManager {
                 ends: ends.remove(&subtask).expect("every task has its ends"),
                 events: TaskEvents::new(task.clone(), self.events.clone()),
                 task: task.clone(),
+                sink_rows_per_second,
                 state,
                 mailbox,
                 progress,

@@ -16,3 +16,4 @@ mod runtime;
 mod runtime_cluster;
 mod runtime_network;
 mod saved_state;
+mod unaligned;

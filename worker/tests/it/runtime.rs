@@ -40,7 +40,7 @@ fn operator(uid: &str, fields: Vec<Field>, kind: OperatorKind) -> Operator {
 }
 
 /// Counts and sums by key in windows of ten seconds; both vertices with two subtasks.
-fn graph(cluster: &Cluster, rows_per_second: u64) -> wire::JobGraph {
+pub(super) fn graph(cluster: &Cluster, rows_per_second: u64) -> wire::JobGraph {
     let timestamp = DataType::Timestamp { precision: 3 };
     let events = || {
         vec![
@@ -168,7 +168,7 @@ fn input(cluster: &Cluster) -> BTreeMap<(i64, String), (i64, i64)> {
 }
 
 /// Fails unless the committed output is exactly what is expected: nothing lost, nothing twice.
-fn check_output(cluster: &Cluster, expected: &BTreeMap<(i64, String), (i64, i64)>) {
+pub(super) fn check_output(cluster: &Cluster, expected: &BTreeMap<(i64, String), (i64, i64)>) {
     let lines = committed_lines(&cluster.path("out"));
     let mut found = BTreeMap::new();
     for line in &lines {
@@ -200,7 +200,7 @@ fn checkpoint(
 }
 
 /// Completes a checkpoint and waits until all have committed.
-fn complete(cluster: &mut Cluster, leader: &Leader, attempt: u32, id: u64) {
+pub(super) fn complete(cluster: &mut Cluster, leader: &Leader, attempt: u32, id: u64) {
     leader.send_all(&completed(attempt, id));
     cluster.wait("all have committed", |heard| heard.has_committed(id, TASKS));
 }
@@ -213,7 +213,13 @@ fn two_checkpoints(cluster: &mut Cluster, leader: &Leader) {
     }
 }
 
-fn run_to_the_end(cluster: &mut Cluster, leader: &Leader, attempt: u32, id: u64, base: u64) {
+pub(super) fn run_to_the_end(
+    cluster: &mut Cluster,
+    leader: &Leader,
+    attempt: u32,
+    id: u64,
+    base: u64,
+) {
     cluster.wait("all input is read", |heard| {
         heard.reached(attempt, TaskState::EndOfData, TASKS)
     });

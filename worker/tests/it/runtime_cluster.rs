@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use flott_node::health::HttpPort;
 use flott_node::{SharedClock, SystemClock, Tasks, Transport};
+use flott_proto::key_group::KeyGroupRange;
 use flott_proto::wire::job_manager_message::Message as FromLeader;
 use flott_proto::wire::task_manager_gateway_server::{
     TaskManagerGateway, TaskManagerGatewayServer,
@@ -231,6 +232,8 @@ pub(crate) struct Heard {
     /// By checkpoint, then vertex and subtask.
     pub acks: BTreeMap<u64, BTreeMap<(String, u32), wire::CheckpointAck>>,
     pub committed: BTreeMap<u64, BTreeSet<(String, u32)>>,
+    /// The latest of each task, by vertex, subtask and attempt.
+    pub counters: BTreeMap<(String, u32, u32), wire::TaskCounters>,
 }
 
 impl Heard {
@@ -275,6 +278,8 @@ impl Heard {
     fn on_report(&mut self, report: wire::TaskReport) {
         let task = report.task.clone().unwrap();
         let key = (task.vertex, task.subtask, task.attempt);
+        self.counters
+            .insert(key.clone(), report.counters.unwrap_or_default());
         let states = self.states.entry(key.clone()).or_default();
         if states.last() != Some(&report.state()) {
             states.push(report.state());
@@ -313,6 +318,8 @@ pub(crate) struct Cluster {
     addresses: Vec<SocketAddr>,
     sockets: Vec<Option<TcpSocket>>,
     pub messages: std_mpsc::SyncSender<(u64, String, ToLeader)>,
+    /// Of the jobs that are deployed from now on.
+    pub configuration: BTreeMap<String, String>,
     clock: SharedClock,
     inbox: std_mpsc::Receiver<(u64, String, ToLeader)>,
     task_managers: BTreeMap<String, TaskManager>,
@@ -332,6 +339,7 @@ impl Cluster {
                 .collect(),
             sockets: sockets.map(Some).into(),
             messages,
+            configuration: BTreeMap::new(),
             clock: SystemClock::shared(),
             inbox,
             task_managers: BTreeMap::new(),
@@ -514,14 +522,22 @@ impl Cluster {
                 .iter()
                 .filter(|location| location.task_manager_id == *id);
             let task = |location: &wire::TaskLocation| {
-                let restore = from
-                    .map(|checkpoint| self.state(checkpoint, &location.vertex, location.subtask));
+                let vertices = graph.vertices.iter();
+                let vertex = vertices
+                    .clone()
+                    .find(|vertex| vertex.uid == location.vertex)
+                    .unwrap();
+                let restore =
+                    from.map(|checkpoint| self.restore(checkpoint, vertex, location.subtask));
+                let restore = restore.unwrap_or_default();
                 wire::TaskDeployment {
                     vertex: location.vertex.clone(),
                     subtask: location.subtask,
-                    restore: restore.into_iter().collect(),
+                    restore_is_base: from.is_some_and(|checkpoint| {
+                        self.parallelism(checkpoint, &vertex.uid) == vertex.parallelism
+                    }),
+                    restore,
                     restore_checkpoint_id: from.unwrap_or(0),
-                    restore_is_base: from.is_some(),
                     writer: format!(
                         "test/default/{job}/shared/{attempt}-{}-{}",
                         location.vertex, location.subtask
@@ -529,15 +545,14 @@ impl Cluster {
                     restore_root: String::new(),
                 }
             };
+            let mut configuration = self.configuration.clone();
+            configuration.insert("execution.checkpointing.dir".into(), checkpoints.clone());
             let deploy = wire::DeployTasks {
                 job_id: job.into(),
                 namespace: "default".into(),
                 attempt,
                 graph: Some(graph.clone()),
-                configuration: BTreeMap::from([(
-                    "execution.checkpointing.dir".into(),
-                    checkpoints.clone(),
-                )]),
+                configuration,
                 tasks: own.map(task).collect(),
                 locations: locations.clone(),
                 cluster_id: leader.cluster.clone(),
@@ -546,8 +561,41 @@ impl Cluster {
         }
     }
 
+    /// Subtasks of a vertex that acknowledged.
+    fn parallelism(&self, checkpoint: u64, vertex: &str) -> u32 {
+        let acks = self.heard.acks[&checkpoint].keys();
+        acks.filter(|(uid, _)| uid == vertex).count() as u32
+    }
+
+    /// What a task is to restore, as the leader of a real cluster says it.
+    fn restore(
+        &self,
+        checkpoint: u64,
+        vertex: &wire::Vertex,
+        subtask: u32,
+    ) -> Vec<wire::SubtaskState> {
+        let then = self.parallelism(checkpoint, &vertex.uid);
+        if then == vertex.parallelism {
+            return vec![self.state(checkpoint, &vertex.uid, subtask)];
+        }
+        let range = |index, parallelism| {
+            KeyGroupRange::of_subtask(index, vertex.max_parallelism, parallelism)
+        };
+        let own = range(subtask, vertex.parallelism);
+        let state = |earlier| {
+            let mut state = self.state(checkpoint, &vertex.uid, earlier);
+            if range(earlier, then).intersection(own).is_none() {
+                let takes_over = earlier % vertex.parallelism == subtask;
+                let is_kept = |file: &wire::StateFile| file.kind() == wire::StateFileKind::Channels;
+                state.files.retain(|file| takes_over && is_kept(file));
+            }
+            state
+        };
+        (0..then).map(state).collect()
+    }
+
     /// The whole state that a task acknowledged: its deltas since the last full one.
-    fn state(&self, checkpoint: u64, vertex: &str, subtask: u32) -> wire::SubtaskState {
+    pub(crate) fn state(&self, checkpoint: u64, vertex: &str, subtask: u32) -> wire::SubtaskState {
         let ack = &self.heard.acks[&checkpoint][&(vertex.to_owned(), subtask)];
         let delta = ack.state.clone().unwrap();
         let mut files = match ack.base_checkpoint_id {
@@ -578,7 +626,21 @@ pub(crate) fn trigger(
         kind: kind.into(),
         triggered_at_ms: 0,
         savepoint_directory: String::new(),
+        unaligned_after_ms: None,
     })
+}
+
+/// The same for tasks that need not align at all.
+pub(crate) fn trigger_unaligned(attempt: u32, checkpoint: u64, base: u64) -> FromLeader {
+    match trigger(attempt, checkpoint, base, wire::CheckpointKind::Checkpoint) {
+        FromLeader::TriggerCheckpoint(trigger) => {
+            FromLeader::TriggerCheckpoint(wire::TriggerCheckpoint {
+                unaligned_after_ms: Some(0),
+                ..trigger
+            })
+        }
+        other => other,
+    }
 }
 
 pub(crate) fn completed(attempt: u32, checkpoint: u64) -> FromLeader {

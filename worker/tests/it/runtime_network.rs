@@ -124,15 +124,26 @@ fn barrier(checkpoint: u64) -> Barrier {
 }
 
 /// Sends all batches, a watermark behind each, a barrier behind every tenth, then the end.
-fn send(mut output: Output) -> Result<Output, Error> {
+fn send(mut output: Output, mailbox: &Mailbox) -> Result<Output, Error> {
+    // What has no credit yet waits in the output, and an aligned barrier has to come behind it.
+    let flush = |output: &mut Output| {
+        while !output.flush() {
+            mailbox.check()?;
+            mailbox.wait(PATIENCE);
+        }
+        Ok::<_, Error>(())
+    };
     for number in 0..BATCHES {
         output.collect(batch(number))?;
         output.watermark(number)?;
         if number % 10 == 9 {
-            output.barrier(barrier(number as u64))?;
+            flush(&mut output)?;
+            let overtaken = output.barrier(&barrier(number as u64));
+            assert!(overtaken.iter().all(|content| content.elements.is_empty()));
         }
     }
     output.end_of_data()?;
+    flush(&mut output)?;
     Ok(output)
 }
 
@@ -261,8 +272,8 @@ async fn all_arrives(from: Arc<Exchange>, to: Arc<Exchange>, tasks: Tasks) {
     let locations = locations(&from, &to);
     let sender = open(&from, &locations, "from", 3);
     // The sender is deployed first, connects, and runs out of credit before there is a receiver.
-    let output = sender.ends.output;
-    let sent = thread(move || send(output));
+    let (output, mailbox) = (sender.ends.output, Arc::clone(&sender.mailbox));
+    let sent = thread(move || send(output, &mailbox));
     let receiver = open(&to, &locations, "to", 3);
     let (gate, mailbox) = (receiver.ends.gate, Arc::clone(&receiver.mailbox));
     within(thread(move || receive(&gate, &mailbox)))
@@ -274,7 +285,7 @@ async fn all_arrives(from: Arc<Exchange>, to: Arc<Exchange>, tasks: Tasks) {
     // The end of an attempt on one side is no loss for the other.
     sender.network.close();
     assert!(receiver.mailbox.check().is_ok());
-    output.barrier(barrier(1000)).unwrap();
+    output.barrier(&barrier(1000));
     receiver.network.close();
     within(tasks.shutdown(PATIENCE)).await.unwrap();
     assert!(receiver.mailbox.check().is_ok() && sender.mailbox.check().is_ok());
@@ -312,8 +323,8 @@ async fn a_broken_connection_fails_the_tasks_at_both_ends() {
     let receiver = open(&to, &locations, "to", 1);
     let (mut near, _) = within(listener.accept()).await.unwrap();
     let mut far = tokio::net::TcpStream::connect(behind).await.unwrap();
-    let output = sender.ends.output;
-    let sent = thread(move || send(output));
+    let (output, mailbox) = (sender.ends.output, Arc::clone(&sender.mailbox));
+    let sent = thread(move || send(output, &mailbox));
     // Nobody but this takes anything, so the sender is still waiting for credit when the connection is cut.
     let arrived = async {
         while receiver.ends.gate.poll().is_none() {

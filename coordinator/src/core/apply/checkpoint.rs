@@ -1,7 +1,7 @@
 //! Beginning, completing and giving up checkpoints; savepoint requests; forgetting deleted files.
 
 use flott_proto::ids::{CheckpointId, JobId};
-use flott_proto::state_handle::SubtaskDelta;
+use flott_proto::state_handle::{Alignment, SubtaskDelta};
 use flott_proto::wire;
 
 use super::{Refused, claim};
@@ -87,6 +87,8 @@ pub(super) fn complete(
         deltas.push((CheckpointId(snapshot.base_checkpoint_id), delta.try_into()?));
     }
     let uploaded_bytes = deltas.iter().map(|(_, delta)| delta.uploaded_bytes).sum();
+    let alignments = deltas.iter().map(|(_, delta)| delta.alignment);
+    let alignment = alignments.fold(Alignment::default(), Alignment::and);
     let subtasks = job
         .resolve(deltas)
         .map_err(|error| Refused::new(error.to_string()))?;
@@ -104,7 +106,7 @@ pub(super) fn complete(
     if let Some((quota, used)) = allowance {
         check_quota(job, &completed, quota, used)?;
     }
-    job.checkpoints.complete(completed, retained_max);
+    job.checkpoints.complete(completed, alignment, retained_max);
     let stands_alone = job.checkpoints.retained.len() >= retained_max;
     match pending.kind {
         CheckpointKind::Checkpoint => {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flott_proto::ids::{AttemptNumber, CheckpointId, SubtaskId, VertexId};
-use flott_proto::state_handle::{DeltaError, StateFile, SubtaskDelta, SubtaskState};
+use flott_proto::state_handle::{Alignment, DeltaError, StateFile, SubtaskDelta, SubtaskState};
 
 use super::CheckpointKind;
 
@@ -95,6 +95,8 @@ pub struct Summary {
     pub duration_ms: u64,
     pub size: u64,
     pub uploaded_bytes: u64,
+    /// Of all subtasks together.
+    pub alignment: Alignment,
     /// Where it lies, or why it is not.
     pub outcome: Result<String, String>,
 }
@@ -237,7 +239,12 @@ impl CheckpointStore {
     }
 
     /// The pending checkpoint becomes `completed`; at most `retained_max` (at least 1) stay restorable.
-    pub fn complete(&mut self, completed: CompletedCheckpoint, retained_max: usize) {
+    pub fn complete(
+        &mut self,
+        completed: CompletedCheckpoint,
+        alignment: Alignment,
+        retained_max: usize,
+    ) {
         let pending = self
             .pending
             .take()
@@ -250,6 +257,7 @@ impl CheckpointStore {
             duration_ms: (completed.completed_at_ms - completed.triggered_at_ms).max(0) as u64,
             size: completed.size(),
             uploaded_bytes: completed.uploaded_bytes,
+            alignment,
             outcome: Ok(completed.external_path.clone()),
         });
         self.completed_count += 1;
@@ -284,6 +292,7 @@ impl CheckpointStore {
             duration_ms: (now_ms - pending.triggered_at_ms).max(0) as u64,
             size: 0,
             uploaded_bytes: 0,
+            alignment: Alignment::default(),
             outcome: Err(reason.to_owned()),
         });
         if pending.kind == CheckpointKind::Savepoint {

@@ -101,6 +101,7 @@ mod tests {
                 added: vec![],
                 dropped: vec![],
                 uploaded_bytes: 0,
+                alignment: Default::default(),
             },
         }
     }

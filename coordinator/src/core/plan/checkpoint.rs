@@ -1,6 +1,8 @@
 //! Drives the checkpoints of a running job: begin, trigger, complete or abort, announce; and the end of a job whose
 //! input has ended or that was stopped with a savepoint.
 
+use std::time::Duration;
+
 use flott_proto::ids::{CheckpointId, TaskManagerId};
 use flott_proto::paths;
 use flott_proto::wire::{self, TaskState, command::Decision, job_manager_message::Message};
@@ -11,6 +13,10 @@ use crate::core::checkpoint::{CheckpointKind, PendingRecord};
 use crate::core::job::Job;
 use crate::core::observed::{TaskView, Told, UnderWay};
 use crate::core::reported::AttemptTasks;
+
+/// Somebody waits for the checkpoint from which a job goes on at another parallelism, and the job does its work again from
+/// there: tasks that are not about to align are not waited for.
+const ALIGNMENT_BEFORE_RESCALE_MAX: Duration = Duration::from_millis(100);
 
 pub(super) fn drive(
     situation: Situation<'_>,
@@ -101,6 +107,7 @@ fn trigger(job: &Job, placement: &Placement<'_>, pending: &PendingRecord, plan: 
         kind: wire::CheckpointKind::from(pending.kind).into(),
         triggered_at_ms: pending.triggered_at_ms,
         savepoint_directory: pending.savepoint_directory.clone(),
+        unaligned_after_ms: unaligned_after(job, pending).map(|after| after.as_millis() as u64),
     };
     for (host, _, told) in listeners(job, placement) {
         if told.triggered != pending.id {
@@ -108,6 +115,17 @@ fn trigger(job: &Job, placement: &Placement<'_>, pending: &PendingRecord, plan: 
                 .push((host.clone(), Message::TriggerCheckpoint(message.clone())));
         }
     }
+}
+
+/// When tasks need not align any more. Of a savepoint they always do: its state is that between rows, for whatever job goes
+/// on from it. Before the final checkpoint nothing is on its way.
+fn unaligned_after(job: &Job, pending: &PendingRecord) -> Option<Duration> {
+    let after = job.settings.unaligned_after;
+    let after = after.filter(|_| pending.kind == CheckpointKind::Checkpoint)?;
+    Some(match job.rescale_to {
+        Some(_) => after.min(ALIGNMENT_BEFORE_RESCALE_MAX),
+        None => after,
+    })
 }
 
 /// Completes the pending checkpoint once its acks and its metadata are there; aborts it if it cannot complete.
@@ -240,4 +258,40 @@ fn listeners<'a>(
         let told = host.connected()?.told(&job.id);
         Some((id, host.reported?, told))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::testing::World;
+
+    #[test]
+    fn tasks_need_not_align_for_ever_except_for_savepoints() {
+        let after = |settings: &[(&str, &str)], kind, rescale_to| {
+            let mut world = World::new(2);
+            let id = world.submit(2, settings);
+            let mut job = world.job(&id).clone();
+            job.rescale_to = rescale_to;
+            let pending = PendingRecord {
+                id: CheckpointId(1),
+                kind,
+                attempt: job.attempt,
+                triggered_at_ms: 0,
+                base: CheckpointId::NONE,
+                savepoint_directory: String::new(),
+            };
+            unaligned_after(&job, &pending).map(|after| after.as_millis())
+        };
+        let timeout = |value| ("execution.checkpointing.aligned-checkpoint-timeout", value);
+        let off = [("execution.checkpointing.unaligned.enabled", "false")];
+        use CheckpointKind::{Checkpoint, Final, Savepoint};
+        assert_eq!(after(&[], Checkpoint, None), Some(1000));
+        assert_eq!(after(&[timeout("0")], Checkpoint, None), Some(0));
+        assert_eq!(after(&[timeout("5 s")], Checkpoint, None), Some(5000));
+        assert_eq!(after(&[timeout("5 s")], Checkpoint, Some(3)), Some(100));
+        assert_eq!(after(&[timeout("0")], Checkpoint, Some(3)), Some(0));
+        assert_eq!(after(&off, Checkpoint, Some(3)), None);
+        assert_eq!(after(&[], Savepoint, None), None);
+        assert_eq!(after(&[], Final, None), None);
+    }
 }

@@ -177,7 +177,9 @@ fn deployment(
 }
 
 /// What a subtask starts from: its own state, or at another parallelism that of all subtasks of its vertex. Operators
-/// need all of it to take their part; of the files only those with key groups of its own.
+/// need all of it to take their part; of the files only those with key groups of its own. What was on its way to or from an
+/// earlier subtask is for those that have key groups of it, and what has no key for exactly one (the worker's
+/// `channel_state` divides it).
 fn restore(job: &Job, subtask: &SubtaskId) -> wire::TaskDeployment {
     let (Some(start), Some(vertex)) = (job.starts().next(), job.graph.vertex(&subtask.vertex))
     else {
@@ -195,7 +197,10 @@ fn restore(job: &Job, subtask: &SubtaskId) -> wire::TaskDeployment {
         let mut state = state.to_wire(id.subtask);
         let known = id.subtask < then && then <= vertex.max_parallelism;
         if known && range(id.subtask, then).intersection(own).is_none() {
-            state.files.clear();
+            let takes_over = id.subtask % vertex.parallelism == subtask.subtask;
+            state
+                .files
+                .retain(|file| takes_over && file.kind() == wire::StateFileKind::Channels);
         }
         state
     });
@@ -213,5 +218,63 @@ fn restore(job: &Job, subtask: &SubtaskId) -> wire::TaskDeployment {
         restore_is_base: same && elsewhere.is_none(),
         restore_root: elsewhere.unwrap_or_default().to_owned(),
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use flott_proto::state_handle::StateFile;
+
+    use super::*;
+    use crate::core::testing::World;
+
+    /// With checkpoints, in which every subtask has channel state.
+    fn with_channel_state(parallelism: u32) -> Job {
+        let mut world = World::new(2);
+        let interval = [("execution.checkpointing.interval", "50 ms")];
+        let id = world.submit(parallelism, &interval);
+        world.run_until("a checkpoint", |world| {
+            world.job(&id).checkpoints.completed_count > 0
+        });
+        let mut job = world.job(&id).clone();
+        let latest = job.checkpoints.retained.last_mut().unwrap();
+        for (subtask, state) in &mut Arc::make_mut(latest).subtasks {
+            let file = StateFile::of_channels(format!("c/n/j/shared/{subtask}/channels-1"), 1, 1);
+            state.files.insert(file.path.clone(), file);
+        }
+        job
+    }
+
+    #[test]
+    fn channel_state_is_for_those_that_may_have_rows_of_it() {
+        for (from, to) in [(2, 2), (2, 4), (4, 3), (3, 1), (1, 2)] {
+            let mut job = with_channel_state(from);
+            job.rescale_to = Some(to);
+            job.rescale(0).unwrap();
+            for vertex in &job.graph.vertices {
+                let range = |at, of| KeyGroupRange::of_subtask(at, vertex.max_parallelism, of);
+                for subtask in 0..to {
+                    let id = SubtaskId {
+                        vertex: vertex.uid.clone(),
+                        subtask,
+                    };
+                    let deployed = restore(&job, &id).restore.into_iter();
+                    let has_channels = |state: &wire::SubtaskState| {
+                        let mut files = state.files.iter();
+                        files.any(|file| file.kind() == wire::StateFileKind::Channels)
+                    };
+                    let found = deployed.filter(has_channels).map(|state| state.subtask);
+                    let concerned = (0..from).filter(|earlier| {
+                        let overlaps = range(*earlier, from).intersection(range(subtask, to));
+                        overlaps.is_some() || earlier % to == subtask
+                    });
+                    let (found, concerned): (BTreeSet<u32>, BTreeSet<u32>) =
+                        (found.collect(), concerned.collect());
+                    assert_eq!(found, concerned, "{id}, {from} to {to}");
+                }
+            }
+        }
     }
 }

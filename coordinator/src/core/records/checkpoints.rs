@@ -72,6 +72,7 @@ pub(super) fn summary_to_wire(summary: &Summary) -> wire::CheckpointSummary {
         uploaded_bytes: summary.uploaded_bytes,
         path: summary.outcome.clone().unwrap_or_default(),
         failure: summary.outcome.clone().err().unwrap_or_default(),
+        alignment: Some(summary.alignment.into()),
     }
 }
 
@@ -84,6 +85,7 @@ pub(super) fn summary_from_wire(record: wire::CheckpointSummary) -> Result<Summa
         duration_ms: record.duration_ms,
         size: record.size_bytes,
         uploaded_bytes: record.uploaded_bytes,
+        alignment: record.alignment.unwrap_or_default().into(),
         outcome: if record.failure.is_empty() {
             Ok(record.path)
         } else {

@@ -12,6 +12,9 @@ use super::random::Random;
 /// Files by the name that they have in the local database.
 pub(super) type FilesByName = BTreeMap<String, wire::StateFile>;
 
+/// What is on its way at an unaligned checkpoint: in no other, and never taken over.
+const CHANNELS: &str = "channels";
+
 /// Live files of one task, before compaction takes some.
 const LIVE_MAX: usize = 4;
 
@@ -104,19 +107,22 @@ impl Task {
         mut fresh: impl FnMut() -> String,
     ) {
         let files = from.restore.iter().flat_map(|state| &state.files);
+        let keyed = files
+            .clone()
+            .filter(|file| file.kind() == wire::StateFileKind::Keyed);
         let checkpoint = CheckpointId(from.restore_checkpoint_id);
         if checkpoint.is_some() && from.restore_root.is_empty() {
             let files: FilesByName = files
                 .map(|file| (file.local_name.clone(), file.clone()))
                 .collect();
-            self.live = files.keys().cloned().collect();
+            self.live = keyed.map(|file| file.local_name.clone()).collect();
             if from.restore_is_base {
                 self.bases.insert(checkpoint, files);
             } else {
                 self.inherited = (checkpoint, files);
             }
         } else {
-            self.live = files.map(|_| fresh()).collect();
+            self.live = keyed.map(|_| fresh()).collect();
         }
         self.state = TaskState::Running;
     }
@@ -186,6 +192,9 @@ impl Task {
                 (None, None) => upload.left.push(name.clone()),
             }
         }
+        if trigger.unaligned_after_ms.is_some() && random.percent(40) {
+            upload.left.push(CHANNELS.to_owned());
+        }
         let dropped = base
             .into_iter()
             .filter(|(name, _)| !self.live.contains(name));
@@ -201,6 +210,19 @@ impl Task {
         let at = random.below(self.uploads.len());
         if let Some(name) = self.uploads[at].left.pop() {
             let directory = self.uploads[at].savepoint_directory.clone();
+            let checkpoint = self.uploads[at].checkpoint;
+            if name == CHANNELS {
+                let path = paths::channel_state(&self.writer, checkpoint);
+                let file = wire::StateFile {
+                    path: path.clone(),
+                    local_name: name,
+                    size: 1,
+                    kind: wire::StateFileKind::Channels.into(),
+                    ..Default::default()
+                };
+                self.uploads[at].added.push(file);
+                return Some(Uploaded::File(path));
+            }
             let path = self.next_path(&directory);
             let object = object(&directory, &path);
             let file = wire::StateFile {
@@ -273,6 +295,9 @@ impl Task {
     }
 
     fn next_object(&mut self, upload: &Upload) -> String {
+        if upload.left.last().is_some_and(|name| name == CHANNELS) {
+            return paths::channel_state(&self.writer, upload.checkpoint);
+        }
         let path = self.next_path(&upload.savepoint_directory);
         object(&upload.savepoint_directory, &path)
     }

@@ -10,7 +10,7 @@ const SEEDS: u64 = 100;
 const STEPS: u64 = 2_500;
 
 /// What has to come about often enough for the test to mean something.
-const WANTED: [&str; 23] = [
+const WANTED: [&str; 24] = [
     "abort",
     "attempt",
     "checkpoint",
@@ -30,6 +30,7 @@ const WANTED: [&str; 23] = [
     "repeated deletion",
     "rescaled restore",
     "restore",
+    "restored channel state",
     "savepoint",
     "savepoint deletion",
     "start from a checkpoint refused",

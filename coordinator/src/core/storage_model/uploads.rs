@@ -69,6 +69,10 @@ impl Model {
             None => task.restored(&deployment, || fresh_name(names)),
         }
         task_manager.say_status(id);
+        let mut files = deployment.restore.iter().flat_map(|state| &state.files);
+        if files.any(|file| file.kind() == wire::StateFileKind::Channels) {
+            self.saw("restored channel state");
+        }
         let inherits = deployment.restore_checkpoint_id != 0 && !deployment.restore_is_base;
         self.saw(if inherits {
             "rescaled restore"

@@ -72,7 +72,7 @@ proptest! {
                 store.complete(CompletedCheckpoint {
                     id, kind, triggered_at_ms: 0, completed_at_ms: 1, uploaded_bytes: 0,
                     external_path: format!("root/chk-{id}"), metadata_object: Some(format!("chk-{id}/_metadata")), subtasks,
-                }, retain);
+                }, Alignment::default(), retain);
             };
             let mut add = |count: u16| (0..count).map(|_| { next_file += 1; file(next_file) }).collect::<Vec<_>>();
             match op {
@@ -85,7 +85,7 @@ proptest! {
                     begin(&mut store, CheckpointKind::Checkpoint, base);
                     let delta = SubtaskDelta {
                         subtask: subtask(), operators: BTreeMap::new(), added: add(adds),
-                        dropped: dropped.into_iter().collect(), uploaded_bytes: 0,
+                        dropped: dropped.into_iter().collect(), uploaded_bytes: 0, alignment: Alignment::default(),
                     };
                     finish(&mut store, base, delta, CheckpointKind::Checkpoint, retain);
                 }
@@ -94,6 +94,7 @@ proptest! {
                     let delta = SubtaskDelta {
                         subtask: subtask(), operators: BTreeMap::new(), added: add(adds), dropped: vec![],
                         uploaded_bytes: 0,
+                        alignment: Alignment::default(),
                     };
                     finish(&mut store, CheckpointId::NONE, delta, CheckpointKind::Savepoint, 1);
                 }
@@ -145,6 +146,7 @@ fn an_ack_against_another_base_is_refused() {
         added: vec![],
         dropped: vec![],
         uploaded_bytes: 0,
+        alignment: Alignment::default(),
     };
     let expected = BTreeSet::from([subtask()]);
     let refused = store.resolve([(CheckpointId(7), delta.clone())], &expected, |_, _| true);
@@ -218,6 +220,7 @@ fn an_ack_may_add_what_its_writer_wrote_or_its_base_has_and_nothing_else() {
             added: vec![file(n)],
             dropped: vec![],
             uploaded_bytes: 0,
+            alignment: Alignment::default(),
         };
         let wrote =
             |of: &SubtaskId, path: &str| *of == subtask() && own.iter().any(|it| it == path);
