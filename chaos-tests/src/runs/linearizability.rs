@@ -187,7 +187,7 @@ async fn live(
 }
 
 /// Writes through whoever leads until ten are acknowledged.
-async fn show_liveness(
+pub(crate) async fn show_liveness(
     registers: &Arc<Registers>,
     mut random: Random,
     clock: &SharedClock,
@@ -213,7 +213,7 @@ async fn show_liveness(
 }
 
 /// Reads every register through every member.
-async fn final_reads(
+pub(crate) async fn final_reads(
     registers: &Arc<Registers>,
     mut random: Random,
     clock: &SharedClock,
