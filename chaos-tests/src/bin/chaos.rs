@@ -208,13 +208,19 @@ async fn without_room(arguments: &Arguments) -> anyhow::Result<Option<u8>> {
         Command::Run(run) => {
             let (directory, held) = kept_directory(arguments.directory.as_deref())?;
             let verdict = command::run(run, &directory, &clock, &say).await?;
-            drop(held.filter(|_| verdict == Verdict::Held && !run.keep).map(TempDir::close));
+            drop(
+                held.filter(|_| verdict == Verdict::Held && !run.keep)
+                    .map(TempDir::close),
+            );
             return Ok(Some(verdict.exit_code()));
         }
         Command::Replay(replay) => {
             let (directory, held) = kept_directory(arguments.directory.as_deref())?;
             let verdict = command::replay(replay, &directory, &clock, &say).await?;
-            drop(held.filter(|_| verdict == Verdict::Held && !replay.keep).map(TempDir::close));
+            drop(
+                held.filter(|_| verdict == Verdict::Held && !replay.keep)
+                    .map(TempDir::close),
+            );
             return Ok(Some(verdict.exit_code()));
         }
         Command::Shrink(replay) => {

@@ -51,7 +51,13 @@ pub struct RunArgs {
     #[arg(long, requires = "jobmanagers")]
     pub observe_only: bool,
     /// With --observe-only: that cluster's JobManagers (what `flott local` prints)
-    #[arg(long, short = 'm', env = "FLOTT_JOBMANAGER", value_delimiter = ',', value_name = "HOST:PORT,…")]
+    #[arg(
+        long,
+        short = 'm',
+        env = "FLOTT_JOBMANAGER",
+        value_delimiter = ',',
+        value_name = "HOST:PORT,…"
+    )]
     pub jobmanagers: Vec<String>,
     /// Exactly these kinds of faults [default: a random part of all]
     #[arg(long, value_enum, value_delimiter = ',')]
@@ -108,14 +114,17 @@ pub async fn run(
         "--minutes must be above 0"
     );
     let length = Duration::from_secs_f64(arguments.minutes * 60.0);
-    let deadline = arguments.for_minutes.map(|minutes| {
-        clock.monotonic() + Duration::from_secs_f64(minutes.clamp(0.0, 1e6) * 60.0)
-    });
+    let deadline = arguments
+        .for_minutes
+        .map(|minutes| clock.monotonic() + Duration::from_secs_f64(minutes.clamp(0.0, 1e6) * 60.0));
     let (place, kinds) = match arguments.observe_only {
         true => (Place::Observed(arguments.jobmanagers.clone()), Vec::new()),
         false => (Place::Local, possible_kinds(arguments.faults.as_deref())?),
     };
-    let workloads = arguments.workloads.as_ref().map(|all| all.iter().copied().collect());
+    let workloads = arguments
+        .workloads
+        .as_ref()
+        .map(|all| all.iter().copied().collect());
     let wanted = Wanted {
         length,
         kinds,
@@ -144,7 +153,14 @@ pub async fn run(
             directory: directory.join(format!("seed-{seed}")),
             binary: binary(arguments.flott.as_deref())?,
         };
-        let verdict = one(&course, clock, say, &format!("chaos run {options}"), arguments.keep).await?;
+        let verdict = one(
+            &course,
+            clock,
+            say,
+            &format!("chaos run {options}"),
+            arguments.keep,
+        )
+        .await?;
         if verdict != Verdict::Held {
             return Ok(verdict);
         }
@@ -160,7 +176,9 @@ fn possible_kinds(wanted: Option<&[Kind]>) -> anyhow::Result<Vec<Kind>> {
         );
         return Ok(wanted.to_vec());
     }
-    let possible = Kind::ALL.into_iter().filter(|kind| store::AVAILABLE || !kind.is_of_store());
+    let possible = Kind::ALL
+        .into_iter()
+        .filter(|kind| store::AVAILABLE || !kind.is_of_store());
     Ok(possible.collect())
 }
 
@@ -168,7 +186,10 @@ fn possible_kinds(wanted: Option<&[Kind]>) -> anyhow::Result<Vec<Kind>> {
 fn options_of(arguments: &RunArgs, seed: u64) -> String {
     fn names<T: ValueEnum>(all: &[T]) -> String {
         let names = all.iter().filter_map(ValueEnum::to_possible_value);
-        names.map(|value| value.get_name().to_owned()).collect::<Vec<_>>().join(",")
+        names
+            .map(|value| value.get_name().to_owned())
+            .collect::<Vec<_>>()
+            .join(",")
     }
     let mut options = format!("--seed {seed} --minutes {}", arguments.minutes);
     if let Some(faults) = &arguments.faults {
@@ -190,7 +211,9 @@ fn options_of(arguments: &RunArgs, seed: u64) -> String {
 }
 
 fn binary(given: Option<&Path>) -> anyhow::Result<PathBuf> {
-    let Some(given) = given else { return flott_binary() };
+    let Some(given) = given else {
+        return flott_binary();
+    };
     ensure!(given.is_file(), "{} is no program", given.display());
     Ok(given.canonicalize()?)
 }
@@ -215,7 +238,8 @@ pub async fn replay(
 }
 
 fn read_plan(path: &Path) -> anyhow::Result<Plan> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_str(&text).with_context(|| format!("{} is no plan", path.display()))
 }
 
@@ -227,19 +251,31 @@ async fn one(
     again: &str,
     keep: bool,
 ) -> anyhow::Result<Verdict> {
-    let version = flott(&course.binary, &["--version"]).await?.stdout.trim().to_owned();
+    let version = flott(&course.binary, &["--version"])
+        .await?
+        .stdout
+        .trim()
+        .to_owned();
     let place = match &course.place {
         Place::Local => "local",
         Place::Observed(_) => "observed",
     };
     let plan = &course.plan;
-    let title = format!("CHAOS seed={} plan={} target={place} ({version})", plan.seed, plan.digest());
+    let title = format!(
+        "CHAOS seed={} plan={} target={place} ({version})",
+        plan.seed,
+        plan.digest()
+    );
     let kinds: Vec<String> = plan.kinds().iter().map(ToString::to_string).collect();
     say(&format!(
         "{title}\n  {} steps in {} s: {}\n  workloads {:?}; {} JobManagers, {} TaskManagers; the job at {} records/s, parallelism {}",
         plan.steps.len(),
         course.length.as_secs(),
-        if kinds.is_empty() { "nothing is broken".to_owned() } else { kinds.join(", ") },
+        if kinds.is_empty() {
+            "nothing is broken".to_owned()
+        } else {
+            kinds.join(", ")
+        },
         plan.workloads,
         plan.knobs.jobmanagers,
         plan.knobs.taskmanagers,
@@ -250,7 +286,10 @@ async fn one(
     let (verdict, mut report) = judge(plan, &evidence);
     report.version = version;
     report.place = place.to_owned();
-    std::fs::write(course.directory.join("report.json"), serde_json::to_vec_pretty(&report)?)?;
+    std::fs::write(
+        course.directory.join("report.json"),
+        serde_json::to_vec_pretty(&report)?,
+    )?;
     say(&text_of(&report));
     say(&format!("{title}: {verdict}"));
     if verdict == Verdict::Held {
@@ -319,7 +358,11 @@ pub async fn shrink(
         }
         break;
     }
-    say(&format!("{} steps are left after {runs} runs: {}", plan.steps.len(), serde_json::to_string(&plan)?));
+    say(&format!(
+        "{} steps are left after {runs} runs: {}",
+        plan.steps.len(),
+        serde_json::to_string(&plan)?
+    ));
     Ok(Verdict::Held)
 }
 
@@ -352,7 +395,9 @@ pub fn check(directory: &Path, say: &Say) -> anyhow::Result<Verdict> {
         }
     }
     violations.extend(jobs::check(&lines(&directory.join("jobs.jsonl"))?, false));
-    violations.extend(checkpoint_log::check(&lines(&directory.join("checkpoints.jsonl"))?));
+    violations.extend(checkpoint_log::check(&lines(
+        &directory.join("checkpoints.jsonl"),
+    )?));
     let output = directory.join("out");
     if output.is_dir() {
         let mut reader = Reader::default();
@@ -392,10 +437,13 @@ fn collect(directory: &Path, reports: &mut Vec<Report>) -> anyhow::Result<()> {
     let path = directory.join("report.json");
     if path.is_file() {
         let text = std::fs::read_to_string(&path)?;
-        reports.push(serde_json::from_str(&text).with_context(|| format!("in {}", path.display()))?);
+        reports
+            .push(serde_json::from_str(&text).with_context(|| format!("in {}", path.display()))?);
         return Ok(());
     }
-    for entry in std::fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))? {
+    for entry in std::fs::read_dir(directory)
+        .with_context(|| format!("cannot list {}", directory.display()))?
+    {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
             collect(&entry.path(), reports)?;
@@ -406,11 +454,19 @@ fn collect(directory: &Path, reports: &mut Vec<Report>) -> anyhow::Result<()> {
 
 fn summary(reports: &[Report]) -> String {
     let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
-    let verdicts = |wanted: &str| reports.iter().filter(|report| report.verdict == wanted).count();
+    let verdicts = |wanted: &str| {
+        reports
+            .iter()
+            .filter(|report| report.verdict == wanted)
+            .count()
+    };
     let mut failovers = Durations::default();
     let mut faults: BTreeMap<Kind, Struckness> = BTreeMap::new();
     for report in reports {
-        report.failovers_ms.iter().for_each(|ms| failovers.push(Duration::from_millis(*ms)));
+        report
+            .failovers_ms
+            .iter()
+            .for_each(|ms| failovers.push(Duration::from_millis(*ms)));
         for (kind, count) in &report.faults {
             let all = faults.entry(*kind).or_default();
             all.planned += count.planned;
@@ -420,7 +476,12 @@ fn summary(reports: &[Report]) -> String {
             all.indeterminate += count.indeterminate;
         }
     }
-    let breaches = |report: &Report| report.closure.as_ref().map_or(0, |closure| closure.damaged.len() as u64);
+    let breaches = |report: &Report| {
+        report
+            .closure
+            .as_ref()
+            .map_or(0, |closure| closure.damaged.len() as u64)
+    };
     let orphans = |report: &Report| report.closure.as_ref().map_or(0, |closure| closure.orphans);
     let rows = [
         (
@@ -435,9 +496,16 @@ fn summary(reports: &[Report]) -> String {
         ),
         ("hours in all, of which under faults", {
             let hours = |ms: u64| format!("{:.2}", ms as f64 / 3.6e6);
-            format!("{}, {}", hours(sum(|report| report.length_ms)), hours(sum(|report| report.faults_ms)))
+            format!(
+                "{}, {}",
+                hours(sum(|report| report.length_ms)),
+                hours(sum(|report| report.faults_ms))
+            )
         }),
-        ("leader changes seen", sum(|report| report.leader_changes).to_string()),
+        (
+            "leader changes seen",
+            sum(|report| report.leader_changes).to_string(),
+        ),
         (
             "records verified / lost / duplicated / out of order / unknown",
             format!(
@@ -449,7 +517,10 @@ fn summary(reports: &[Report]) -> String {
                 sum(|report| report.records_unknown)
             ),
         ),
-        ("checkpoints completed", sum(|report| report.checkpoints).to_string()),
+        (
+            "checkpoints completed",
+            sum(|report| report.checkpoints).to_string(),
+        ),
         (
             "operations of registers / unknown outcome / writes acknowledged",
             format!(
@@ -459,7 +530,10 @@ fn summary(reports: &[Report]) -> String {
                 sum(|report| report.writes_acknowledged)
             ),
         ),
-        ("registers checked for linearizability", sum(|report| report.registers_checked).to_string()),
+        (
+            "registers checked for linearizability",
+            sum(|report| report.registers_checked).to_string(),
+        ),
         (
             "jobs submitted / acknowledged / canceled; lists judged",
             format!(
@@ -470,12 +544,22 @@ fn summary(reports: &[Report]) -> String {
                 sum(|report| report.lists)
             ),
         ),
-        ("files that a checkpoint needs and that are not there or changed", sum(breaches).to_string()),
-        ("files that nobody needs, left by killed processes and collected", sum(orphans).to_string()),
-        ("failover (times / p50 / p99 / max ms)", failovers.to_string().replace('|', "/")),
+        (
+            "files that a checkpoint needs and that are not there or changed",
+            sum(breaches).to_string(),
+        ),
+        (
+            "files that nobody needs, left by killed processes and collected",
+            sum(orphans).to_string(),
+        ),
+        (
+            "failover (times / p50 / p99 / max ms)",
+            failovers.to_string().replace('|', "/"),
+        ),
     ];
     let mut text = String::from("| | |\n|---|---|\n");
-    rows.iter().for_each(|(what, value)| text += &format!("| {what} | {value} |\n"));
+    rows.iter()
+        .for_each(|(what, value)| text += &format!("| {what} | {value} |\n"));
     text += "\n| fault | planned | installed | of the leader | skipped | indeterminate |\n|---|---|---|---|---|---|\n";
     for (kind, count) in &faults {
         text += &format!(

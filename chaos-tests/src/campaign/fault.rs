@@ -9,7 +9,17 @@ use crate::target::Node;
 
 /// A kind of fault, or of what an operator does meanwhile.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, clap::ValueEnum,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    clap::ValueEnum,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -73,7 +83,10 @@ impl Kind {
 
     /// Whether it needs an object store that can be broken.
     pub fn is_of_store(self) -> bool {
-        matches!(self, Self::StoreOutage | Self::StoreRefusal | Self::StoreSlow)
+        matches!(
+            self,
+            Self::StoreOutage | Self::StoreRefusal | Self::StoreSlow
+        )
     }
 
     /// Whether it is an operator's doing: it takes as long as it takes, and leaves nothing to undo.
@@ -153,13 +166,21 @@ impl Whom {
     ) -> Result<Vec<Node>, String> {
         let drawn = |of: &[Node], number: u32| {
             let index = (number as usize).checked_rem(of.len());
-            index.map(|index| vec![of[index]]).ok_or_else(|| "there is nobody".to_owned())
+            index
+                .map(|index| vec![of[index]])
+                .ok_or_else(|| "there is nobody".to_owned())
         };
         match self {
-            Self::Leader => leader.map(|leader| vec![leader]).ok_or_else(|| "nobody leads".to_owned()),
+            Self::Leader => leader
+                .map(|leader| vec![leader])
+                .ok_or_else(|| "nobody leads".to_owned()),
             Self::Follower(number) => {
                 let leader = leader.ok_or("nobody leads")?;
-                let others: Vec<Node> = jobmanagers.iter().copied().filter(|node| *node != leader).collect();
+                let others: Vec<Node> = jobmanagers
+                    .iter()
+                    .copied()
+                    .filter(|node| *node != leader)
+                    .collect();
                 drawn(&others, number)
             }
             Self::Worker(number) => drawn(workers, number),
@@ -196,8 +217,13 @@ impl Step {
     /// The step in a few words.
     pub fn text(&self) -> String {
         let whom = match self.whom {
-            Whom::Nobody => String::new(),
-            whom => format!(" {}", format!("{whom:?}").to_lowercase()),
+            Whom::Leader => " the leader",
+            Whom::Follower(_) => " a follower",
+            Whom::Worker(_) => " a worker",
+            Whom::Jobmanagers => " all JobManagers",
+            Whom::Workers => " all workers",
+            Whom::Everybody => " everybody",
+            Whom::Nobody => "",
         };
         let amount = match self.amount {
             0 => String::new(),
@@ -227,7 +253,9 @@ mod tests {
     fn a_follower_is_never_the_leader() {
         let all = [1, 2, 3].map(Node::Jobmanager);
         for number in 0..6 {
-            let struck = Whom::Follower(number).resolve(Some(all[1]), &all, &[]).unwrap();
+            let struck = Whom::Follower(number)
+                .resolve(Some(all[1]), &all, &[])
+                .unwrap();
             assert!(struck.len() == 1 && struck[0] != all[1], "{struck:?}");
         }
         assert!(Whom::Leader.resolve(None, &all, &[]).is_err());

@@ -151,7 +151,12 @@ pub fn judge(plan: &Plan, evidence: &Evidence) -> (Verdict, Report) {
     let faults = count(plan, &evidence.struck);
     let mut violations = evidence.broken.clone();
     let mut doubts = Vec::new();
-    violations.extend(evidence.suspicious.iter().map(|line| format!("in the log of {line}")));
+    violations.extend(
+        evidence
+            .suspicious
+            .iter()
+            .map(|line| format!("in the log of {line}")),
+    );
     violations.extend(evidence.seen.leaders.conflicts().iter().cloned());
     violations.extend(jobs::check(&evidence.seen.jobs, evidence.is_over));
     violations.extend(checkpoint_log::check(&evidence.seen.checkpoints));
@@ -159,7 +164,12 @@ pub fn judge(plan: &Plan, evidence: &Evidence) -> (Verdict, Report) {
         violations.push(found.to_string());
     }
     if let Some(closure) = &evidence.closure {
-        violations.extend(closure.damaged.iter().map(|file| format!("a checkpoint needs {file}")));
+        violations.extend(
+            closure
+                .damaged
+                .iter()
+                .map(|file| format!("a checkpoint needs {file}")),
+        );
     }
     let mut registers_checked = 0;
     if plan.workloads.contains(&Workload::Register) {
@@ -190,7 +200,9 @@ pub fn judge(plan: &Plan, evidence: &Evidence) -> (Verdict, Report) {
         violations,
         doubts,
         length_ms: evidence.length_ms,
-        faults_ms: evidence.faults_until_ms.saturating_sub(evidence.faults_from_ms),
+        faults_ms: evidence
+            .faults_until_ms
+            .saturating_sub(evidence.faults_from_ms),
         faults,
         leader_changes: evidence.seen.leader_changes,
         failovers_ms: failovers(evidence),
@@ -239,7 +251,10 @@ fn vacuity(plan: &Plan, evidence: &Evidence, faults: &BTreeMap<Kind, Struckness>
     let mut doubts = Vec::new();
     for (kind, count) in faults {
         if count.installed == 0 {
-            doubts.push(format!("{kind} was planned {} times and never installed", count.planned));
+            doubts.push(format!(
+                "{kind} was planned {} times and never installed",
+                count.planned
+            ));
         }
     }
     let leaders_killed = faults.get(&Kind::Kill).map_or(0, |kill| kill.of_leader);
@@ -254,11 +269,18 @@ fn vacuity(plan: &Plan, evidence: &Evidence, faults: &BTreeMap<Kind, Struckness>
             doubts.push("no checkpoint was completed while faults were under way".to_owned());
         }
     }
-    let answered = evidence.acknowledged_after - evidence.acknowledged_before.min(evidence.acknowledged_after);
+    let answered = evidence.acknowledged_after
+        - evidence
+            .acknowledged_before
+            .min(evidence.acknowledged_after);
     if plan.workloads.contains(&Workload::Register) && answered < ACKNOWLEDGED_MIN {
-        doubts.push(format!("only {answered} operations of registers were answered while faults were under way"));
+        doubts.push(format!(
+            "only {answered} operations of registers were answered while faults were under way"
+        ));
     }
-    if plan.workloads.contains(&Workload::Jobs) && jobs::counts(&evidence.seen.jobs).acknowledged < 2 {
+    if plan.workloads.contains(&Workload::Jobs)
+        && jobs::counts(&evidence.seen.jobs).acknowledged < 2
+    {
         doubts.push("hardly any job was accepted".to_owned());
     }
     doubts
@@ -278,17 +300,27 @@ fn failovers(evidence: &Evidence) -> Vec<u64> {
         .collect();
     writes.sort_unstable();
     let struck = evidence.struck.iter().filter_map(|struck| {
-        let takes_lead = matches!(struck.step.kind, Kind::Kill | Kind::Pause | Kind::Isolate | Kind::Mute);
+        let takes_lead = matches!(
+            struck.step.kind,
+            Kind::Kill | Kind::Pause | Kind::Isolate | Kind::Mute
+        );
         match &struck.outcome {
-            Outcome::Installed { nodes, led: true } if takes_lead && nodes.len() == 1 => Some(struck),
+            Outcome::Installed { nodes, led: true } if takes_lead && nodes.len() == 1 => {
+                Some(struck)
+            }
             _ => None,
         }
     });
     let mut failovers = Vec::new();
     for struck in struck {
-        let before = writes.iter().rev().find(|(ended, _)| *ended <= struck.from_ms);
+        let before = writes
+            .iter()
+            .rev()
+            .find(|(ended, _)| *ended <= struck.from_ms);
         let Some((_, leader)) = before else { continue };
-        let next = writes.iter().find(|(ended, member)| *ended > struck.from_ms && member != leader);
+        let next = writes
+            .iter()
+            .find(|(ended, member)| *ended > struck.from_ms && member != leader);
         // One that was back before anybody noticed has not been succeeded.
         let next = next.filter(|(ended, _)| *ended <= struck.until_ms + 10_000);
         failovers.extend(next.map(|(ended, _)| ended - struck.from_ms));
@@ -312,7 +344,14 @@ pub fn text_of(report: &Report) -> String {
         })
         .collect();
     let none = || "none".to_owned();
-    line("faults installed", if faults.is_empty() { none() } else { faults.join(", ") });
+    line(
+        "faults installed",
+        if faults.is_empty() {
+            none()
+        } else {
+            faults.join(", ")
+        },
+    );
     line("leader changes", report.leader_changes.to_string());
     line(
         "records",
@@ -325,12 +364,21 @@ pub fn text_of(report: &Report) -> String {
             report.records_unknown
         ),
     );
-    line("checkpoints", format!("{} completed, attempt {} of the job", report.checkpoints, report.attempts));
+    line(
+        "checkpoints",
+        format!(
+            "{} completed, attempt {} of the job",
+            report.checkpoints, report.attempts
+        ),
+    );
     line(
         "registers",
         format!(
             "{} operations ({} of unknown outcome), {} writes acknowledged, {} registers checked",
-            report.operations, report.operations_unknown, report.writes_acknowledged, report.registers_checked
+            report.operations,
+            report.operations_unknown,
+            report.writes_acknowledged,
+            report.registers_checked
         ),
     );
     line(

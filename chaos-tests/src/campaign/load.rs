@@ -21,7 +21,8 @@ pub const NAME: &str = "chaos";
 /// Registers that clients meet at.
 const KEYS: u32 = 8;
 /// Clients of each kind.
-const REGISTER_CLIENTS: [(Kind, u32); 3] = [(Kind::Hasty, 5), (Kind::Repeating, 3), (Kind::Patient, 3)];
+const REGISTER_CLIENTS: [(Kind, u32); 3] =
+    [(Kind::Hasty, 5), (Kind::Repeating, 3), (Kind::Patient, 3)];
 /// Between the end of a small job and the next.
 const JOB_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_millis(1_500));
 /// Events of a small job, and how many a second: it lives for two seconds.
@@ -78,7 +79,9 @@ pub fn work_registers(
     random: &mut Random,
     stop: &CancellationToken,
 ) -> JoinSet<Vec<Operation>> {
-    let kinds = REGISTER_CLIENTS.into_iter().flat_map(|(kind, count)| (0..count).map(move |_| kind));
+    let kinds = REGISTER_CLIENTS
+        .into_iter()
+        .flat_map(|(kind, count)| (0..count).map(move |_| kind));
     let mut clients = JoinSet::new();
     for (number, kind) in (1..).zip(kinds) {
         let client = RegisterClient::new(registers, number, kind, random.fork());
@@ -100,7 +103,9 @@ pub async fn work_jobs(
     while !stop.is_cancelled() {
         number += 1;
         let name = format!("{NAME}-job-{run}-{number}");
-        let submitted = client.submit(&small_job(), &directory.join("small.sql"), &name, 1).await;
+        let submitted = client
+            .submit(&small_job(), &directory.join("small.sql"), &name, 1)
+            .await;
         let id = submitted.ok();
         observer.record(Event::Submitted {
             name,

@@ -59,7 +59,10 @@ impl Observer {
 
     /// Milliseconds since the run began.
     pub fn now_ms(&self) -> u64 {
-        self.clock.monotonic().saturating_sub(self.start).as_millis() as u64
+        self.clock
+            .monotonic()
+            .saturating_sub(self.start)
+            .as_millis() as u64
     }
 
     /// Writes down what a client did.
@@ -90,7 +93,8 @@ impl Observer {
     pub async fn look(&self, job: Option<&str>) {
         for status in self.client.statuses().await {
             self.with(|seen| {
-                seen.leaders.observe(status.answered_by, status.term, status.leader);
+                seen.leaders
+                    .observe(status.answered_by, status.term, status.leader);
                 if status.leader == status.answered_by && status.leader != 0 {
                     if seen.leader.is_some_and(|leader| leader != status.leader) {
                         seen.leader_changes += 1;
@@ -102,8 +106,16 @@ impl Observer {
         let called_ms = self.now_ms();
         if let Ok(listed) = self.client.json(&["list"]).await {
             let ended_ms = self.now_ms();
-            let jobs: Vec<Job> = listed["jobs"].as_array().into_iter().flatten().map(seen_job).collect();
-            let attempt = jobs.iter().find(|seen| Some(seen.id.as_str()) == job).map(|seen| seen.attempt);
+            let jobs: Vec<Job> = listed["jobs"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(seen_job)
+                .collect();
+            let attempt = jobs
+                .iter()
+                .find(|seen| Some(seen.id.as_str()) == job)
+                .map(|seen| seen.attempt);
             self.with(|seen| {
                 seen.attempts = seen.attempts.max(attempt.unwrap_or(0));
                 seen.jobs.push(Event::Listed {

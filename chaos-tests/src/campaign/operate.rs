@@ -104,16 +104,25 @@ async fn replace(site: &Site, old: Option<Node>) -> anyhow::Result<()> {
         let (address, out) = (local.address(new)?, local.address(old)?);
         let status = async || anyhow::Ok(crate::cluster::status::status_at(&address).await);
         let answers = |status: &Option<_>| status.is_some();
-        site.client.until("the new JobManager to answer", CATCH_UP, status, answers).await?;
+        site.client
+            .until("the new JobManager to answer", CATCH_UP, status, answers)
+            .await?;
         let id = member_id(&members(site).await?, &out).context("the old one is no member")?;
         // From here on it may end by itself.
         local.retire(old);
-        run(site, &["cluster", "members", "replace", &id.to_string(), &address]).await
+        run(
+            site,
+            &["cluster", "members", "replace", &id.to_string(), &address],
+        )
+        .await
     };
     let replaced = asked().await;
     // Whatever was said: who belongs to the group now?
     let listed = async || members(site).await;
-    let listed = site.client.until("the list of members", CATCH_UP, listed, |_| true).await?;
+    let listed = site
+        .client
+        .until("the list of members", CATCH_UP, listed, |_| true)
+        .await?;
     let voter = |node: Node| {
         let address = local.address(node).unwrap_or_default();
         member_id(&listed, &address).is_some()

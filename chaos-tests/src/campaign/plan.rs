@@ -21,7 +21,9 @@ const OVERLAP_PERCENT: u64 = 35;
 const KIND_PERCENT: u64 = 40;
 
 /// What a run works the cluster with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Workload {
     /// The sequence job, its checkpoints and their files.
@@ -124,7 +126,12 @@ impl Plan {
 
     /// When the last fault is undone.
     pub fn ends(&self) -> Duration {
-        let end = self.steps.iter().filter(|step| !step.kind.is_operation()).map(Step::ends_ms).max();
+        let end = self
+            .steps
+            .iter()
+            .filter(|step| !step.kind.is_operation())
+            .map(Step::ends_ms)
+            .max();
         Duration::from_millis(end.unwrap_or(0))
     }
 
@@ -147,9 +154,15 @@ impl Plan {
         let knobs = &self.knobs;
         for (what, is_wrong) in [
             ("jobmanagers: 1 to 9", !(1..=9).contains(&knobs.jobmanagers)),
-            ("taskmanagers: 1 to 16", !(1..=16).contains(&knobs.taskmanagers)),
+            (
+                "taskmanagers: 1 to 16",
+                !(1..=16).contains(&knobs.taskmanagers),
+            ),
             ("slots: 1 to 64", !(1..=64).contains(&knobs.slots)),
-            ("parallelism: 1 to 64", !(1..=64).contains(&knobs.parallelism)),
+            (
+                "parallelism: 1 to 64",
+                !(1..=64).contains(&knobs.parallelism),
+            ),
             ("without workloads", self.workloads.is_empty()),
         ] {
             if is_wrong {
@@ -177,8 +190,11 @@ fn choose_kinds(random: &mut Random, wanted: &Wanted, workloads: &BTreeSet<Workl
     if wanted.all_kinds || possible.len() <= 2 {
         return possible;
     }
-    let mut chosen: Vec<Kind> =
-        possible.iter().copied().filter(|_| random.percent(KIND_PERCENT)).collect();
+    let mut chosen: Vec<Kind> = possible
+        .iter()
+        .copied()
+        .filter(|_| random.percent(KIND_PERCENT))
+        .collect();
     // At least one that hurts.
     while !chosen.iter().any(|kind| !kind.is_operation()) {
         let kind = *random.pick(&possible);
@@ -197,15 +213,39 @@ fn choose_knobs(random: &mut Random, wanted: &Wanted) -> Knobs {
     let mut set = |key: &str, value: &str| {
         settings.insert(key.to_owned(), value.to_owned());
     };
-    set("execution.checkpointing.interval", *random.pick::<&str>(&["300 ms", "1 s", "1 s", "3 s"]));
-    set("execution.checkpointing.num-retained", *random.pick::<&str>(&["1", "3"]));
-    set("high-availability.raft.snapshot-entries", *random.pick::<&str>(&["200", "2000", "50000"]));
-    set("execution.state-recovery.from-local", *random.pick::<&str>(&["true", "true", "false"]));
-    set("heartbeat.timeout", *random.pick::<&str>(&["1500 ms", "3 s"]));
-    set("execution.buffer-timeout", *random.pick::<&str>(&["0 ms", "5 ms", "50 ms"]));
+    set(
+        "execution.checkpointing.interval",
+        *random.pick::<&str>(&["300 ms", "1 s", "1 s", "3 s"]),
+    );
+    set(
+        "execution.checkpointing.num-retained",
+        *random.pick::<&str>(&["1", "3"]),
+    );
+    set(
+        "high-availability.raft.snapshot-entries",
+        *random.pick::<&str>(&["200", "2000", "50000"]),
+    );
+    set(
+        "execution.state-recovery.from-local",
+        *random.pick::<&str>(&["true", "true", "false"]),
+    );
+    set(
+        "heartbeat.timeout",
+        *random.pick::<&str>(&["1500 ms", "3 s"]),
+    );
+    set(
+        "execution.buffer-timeout",
+        *random.pick::<&str>(&["0 ms", "5 ms", "50 ms"]),
+    );
     // Storage that fails for seconds must not fail the job, and a broken pipeline is started again soon.
-    set("execution.checkpointing.timeout", *random.pick::<&str>(&["3 s", "10 s"]));
-    set("execution.checkpointing.tolerable-failed-checkpoints", "1000000");
+    set(
+        "execution.checkpointing.timeout",
+        *random.pick::<&str>(&["3 s", "10 s"]),
+    );
+    set(
+        "execution.checkpointing.tolerable-failed-checkpoints",
+        "1000000",
+    );
     set("restart-strategy.exponential-delay.max-backoff", "2 s");
     let taskmanagers = *random.pick(&[2, 2, 3]);
     Knobs {
@@ -274,7 +314,11 @@ fn choose_whom(random: &mut Random, kind: Kind, knobs: &Knobs) -> (Whom, u64) {
     match kind {
         Kind::Kill | Kind::Pause => {
             let all = [Whom::Jobmanagers, Whom::Workers, Whom::Everybody];
-            let whom = if random.percent(12) { *random.pick(&all) } else { somebody };
+            let whom = if random.percent(12) {
+                *random.pick(&all)
+            } else {
+                somebody
+            };
             (whom, 0)
         }
         Kind::Isolate | Kind::Deaf | Kind::Mute | Kind::Flap | Kind::Reset => (somebody, 0),
@@ -286,7 +330,11 @@ fn choose_whom(random: &mut Random, kind: Kind, knobs: &Knobs) -> (Whom, u64) {
             (Whom::Nobody, 1 + random.below(most))
         }
         Kind::Replace => {
-            let whom = if random.percent(50) { Whom::Leader } else { Whom::Follower(number) };
+            let whom = if random.percent(50) {
+                Whom::Leader
+            } else {
+                Whom::Follower(number)
+            };
             (whom, 0)
         }
         _ => (Whom::Nobody, 0),
@@ -333,18 +381,24 @@ mod tests {
 
     #[test]
     fn plans_differ_in_what_they_leave_out_and_together_have_everything() {
-        let plans: Vec<Plan> = (0..200).map(|seed| Plan::from_seed(seed, &wanted())).collect();
+        let plans: Vec<Plan> = (0..200)
+            .map(|seed| Plan::from_seed(seed, &wanted()))
+            .collect();
         let mut sizes = BTreeSet::new();
         let mut kinds = BTreeSet::new();
         for plan in &plans {
             sizes.insert(plan.kinds().len());
             kinds.extend(plan.kinds());
-            assert!(plan.kinds().iter().any(|kind| !kind.is_operation()), "{plan:?}");
+            assert!(
+                plan.kinds().iter().any(|kind| !kind.is_operation()),
+                "{plan:?}"
+            );
             let register = plan.workloads.contains(&Workload::Register);
             assert!(!(register && plan.kinds().contains(&Kind::Replace)));
             for step in &plan.steps {
                 let faults = plan.steps.iter().filter(|step| !step.kind.is_operation());
-                let at_once = faults.filter(|other| other.at_ms <= step.at_ms && step.at_ms < other.ends_ms());
+                let at_once = faults
+                    .filter(|other| other.at_ms <= step.at_ms && step.at_ms < other.ends_ms());
                 assert!(at_once.count() <= OVERLAP_MAX, "{plan:?}");
             }
         }

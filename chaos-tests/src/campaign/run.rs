@@ -95,9 +95,21 @@ pub async fn run(
 ) -> anyhow::Result<Evidence> {
     let plan = &course.plan;
     let complaints = plan.complaints();
-    ensure!(complaints.is_empty(), "this plan cannot be carried out: {}", complaints.join("; "));
+    ensure!(
+        complaints.is_empty(),
+        "this plan cannot be carried out: {}",
+        complaints.join("; ")
+    );
     std::fs::create_dir_all(&course.directory)?;
-    std::fs::write(course.directory.join("plan.json"), serde_json::to_vec_pretty(plan)?)?;
+    ensure!(
+        !course.directory.join("plan.json").exists(),
+        "{} has the files of another run; name another --directory",
+        course.directory.display()
+    );
+    std::fs::write(
+        course.directory.join("plan.json"),
+        serde_json::to_vec_pretty(plan)?,
+    )?;
     let start = clock.monotonic();
     let store = match plan.knobs.store && matches!(course.place, Place::Local) {
         true => Some(Arc::new(Store::start().await?)),
@@ -112,11 +124,16 @@ pub async fn run(
                 .context("the cluster did not start")?;
             (Some(local), client)
         }
-        Place::Observed(addresses) => {
-            (None, Client::new(course.binary.clone(), addresses.clone(), clock.clone()))
-        }
+        Place::Observed(addresses) => (
+            None,
+            Client::new(course.binary.clone(), addresses.clone(), clock.clone()),
+        ),
     };
-    let every = if course.length > LONG { 2 * LOOK_EVERY } else { LOOK_EVERY / 2 };
+    let every = if course.length > LONG {
+        2 * LOOK_EVERY
+    } else {
+        LOOK_EVERY / 2
+    };
     let client = Arc::new(client);
     let mut run = Run {
         course,
@@ -147,15 +164,21 @@ pub async fn run(
 
 fn shape(plan: &Plan, directory: &Path, store: Option<&Store>) -> Shape {
     let knobs = &plan.knobs;
-    let mut settings: Vec<String> =
-        knobs.settings.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let mut settings: Vec<String> = knobs
+        .settings
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
     let checkpoints = match store {
         Some(store) => store.url(),
         None => directory.join("checkpoints").display().to_string(),
     };
     settings.extend([
         format!("execution.checkpointing.dir={checkpoints}"),
-        format!("execution.checkpointing.savepoint-dir={}", directory.join("savepoints").display()),
+        format!(
+            "execution.checkpointing.savepoint-dir={}",
+            directory.join("savepoints").display()
+        ),
         // A job that has ended must be seen to stay so until the end of the run.
         "jobstore.expiration-time=24 h".to_owned(),
     ]);
@@ -170,7 +193,11 @@ fn shape(plan: &Plan, directory: &Path, store: Option<&Store>) -> Shape {
 
 impl Run<'_> {
     /// From the first job to the last read.
-    async fn live(&mut self, evidence: &mut Evidence, store: Option<Arc<Store>>) -> anyhow::Result<()> {
+    async fn live(
+        &mut self,
+        evidence: &mut Evidence,
+        store: Option<Arc<Store>>,
+    ) -> anyhow::Result<()> {
         let plan = &self.course.plan;
         let name = format!("{:x}-{:x}", plan.seed, self.clock.now_ms());
         let (stop, stop_observer) = (CancellationToken::new(), CancellationToken::new());
@@ -182,7 +209,14 @@ impl Run<'_> {
             };
             let parallelism = plan.knobs.parallelism;
             let directory = &self.course.directory;
-            let job = load::sequence(&self.client, &self.observer, directory, &name, sequence, parallelism);
+            let job = load::sequence(
+                &self.client,
+                &self.observer,
+                directory,
+                &name,
+                sequence,
+                parallelism,
+            );
             self.job = Some(job.await?);
         }
         let id = self.job.as_ref().map(|job| job.id.clone());
@@ -198,13 +232,22 @@ impl Run<'_> {
             let (client, observer) = (Arc::clone(&self.client), Arc::clone(&self.observer));
             let directory = self.course.directory.clone();
             let random = self.random.fork();
-            helpers.spawn(load::work_jobs(client, observer, directory, name, random, stop.clone()));
+            helpers.spawn(load::work_jobs(
+                client,
+                observer,
+                directory,
+                name,
+                random,
+                stop.clone(),
+            ));
         }
         evidence.registers_begin_ms = self.now_ms();
         let lived = async {
             self.warm_up().await.context("before any fault")?;
             self.under_faults(evidence, store, id).await?;
-            self.show_liveness(evidence).await.context("after everything was healed")
+            self.show_liveness(evidence)
+                .await
+                .context("after everything was healed")
         }
         .await;
         stop.cancel();
@@ -228,7 +271,10 @@ impl Run<'_> {
     }
 
     fn now_ms(&self) -> u64 {
-        self.clock.monotonic().saturating_sub(self.start).as_millis() as u64
+        self.clock
+            .monotonic()
+            .saturating_sub(self.start)
+            .as_millis() as u64
     }
 
     /// Reads what was committed since the last time; records that are right.
@@ -251,7 +297,7 @@ impl Run<'_> {
                     Ok((self.committed()?, checkpoint, acknowledged))
                 },
                 |(records, checkpoint, acknowledged)| {
-                    (!wants_records || *records > 0 && *checkpoint > 0)
+                    (!wants_records || (*records > 0 && *checkpoint > 0))
                         && acknowledged.is_none_or(|acknowledged| acknowledged >= 50)
                 },
             )
@@ -270,7 +316,10 @@ impl Run<'_> {
         evidence.faults_from_ms = self.now_ms();
         evidence.records_before = self.committed()?;
         evidence.checkpoint_before = self.observer.with(|seen| seen.newest_checkpoint);
-        evidence.acknowledged_before = self.registers.as_ref().map_or(0, |registers| registers.acknowledged());
+        evidence.acknowledged_before = self
+            .registers
+            .as_ref()
+            .map_or(0, |registers| registers.acknowledged());
         if let Some(local) = self.local.clone() {
             let journal = Journal::create(&course.directory, self.clock.clone())?;
             let (mut watchdog, lifeline) = undo::watchdog(journal.path())?;
@@ -302,7 +351,10 @@ impl Run<'_> {
         evidence.faults_until_ms = self.now_ms();
         evidence.records_after = self.committed()?;
         evidence.checkpoint_after = self.observer.with(|seen| seen.newest_checkpoint);
-        evidence.acknowledged_after = self.registers.as_ref().map_or(0, |registers| registers.acknowledged());
+        evidence.acknowledged_after = self
+            .registers
+            .as_ref()
+            .map_or(0, |registers| registers.acknowledged());
         Ok(())
     }
 
@@ -326,7 +378,9 @@ impl Run<'_> {
                 tell_at = now + TELL_EVERY;
                 let seconds = self.now_ms() / 1_000;
                 let leaders = self.observer.with(|seen| seen.leader_changes);
-                (self.told)(&format!("{seconds:>6} s  {committed} records verified, {leaders} changes of leader"));
+                (self.told)(&format!(
+                    "{seconds:>6} s  {committed} records verified, {leaders} changes of leader"
+                ));
             }
             if end.is_some_and(|end| now >= end) {
                 return anyhow::anyhow!("the time is over");
@@ -340,7 +394,9 @@ impl Run<'_> {
         let mut liveness = Liveness::default();
         let client = Arc::clone(&self.client);
         let leader = async || Ok(client.leader().await);
-        client.until("a leader", LIVENESS_BOUND, leader, Option::is_some).await?;
+        client
+            .until("a leader", LIVENESS_BOUND, leader, Option::is_some)
+            .await?;
         liveness.leader_ms = took(self);
         if let Some(registers) = self.registers.clone() {
             let random = self.random.fork();
@@ -353,21 +409,27 @@ impl Run<'_> {
             let info = async || client.info(&job.id).await;
             let runs = |info: &Value| {
                 let state = info["state"].as_str().unwrap_or_default();
-                state == "RUNNING" && all_tasks_run(info) || is_ending && is_terminal(state)
+                (state == "RUNNING" && all_tasks_run(info)) || (is_ending && is_terminal(state))
             };
-            let seen = client.until("all tasks to run", LIVENESS_BOUND, info, runs).await?;
+            let seen = client
+                .until("all tasks to run", LIVENESS_BOUND, info, runs)
+                .await?;
             liveness.tasks_ms = took(self);
             if !is_terminal(seen["state"].as_str().unwrap_or_default()) {
                 let known = self.observer.with(|seen| seen.newest_checkpoint);
                 let observer = Arc::clone(&self.observer);
                 let newest = async || Ok(observer.with(|seen| seen.newest_checkpoint));
                 let is_new = |newest: &u64| *newest > known;
-                client.until("a new checkpoint", LIVENESS_BOUND, newest, is_new).await?;
+                client
+                    .until("a new checkpoint", LIVENESS_BOUND, newest, is_new)
+                    .await?;
                 liveness.checkpoint_ms = took(self);
                 let known = self.committed()?;
                 let records = async || self.committed();
                 let more = |records: &u64| *records > known;
-                client.until("new records", LIVENESS_BOUND, records, more).await?;
+                client
+                    .until("new records", LIVENESS_BOUND, records, more)
+                    .await?;
                 liveness.records_ms = took(self);
             }
         }
@@ -385,7 +447,9 @@ impl Run<'_> {
             let reads = final_reads(&registers, random, &self.clock).await?;
             evidence.history.operations.extend(reads);
         }
-        let Some(job) = self.job.clone() else { return Ok(()) };
+        let Some(job) = self.job.clone() else {
+            return Ok(());
+        };
         let client = Arc::clone(&self.client);
         if job.sequence.records == 0 {
             evidence.closure = Some(closure(&client, &job.id).await?);
@@ -399,13 +463,17 @@ impl Run<'_> {
         };
         let bound = if job.sequence.records == 0 {
             let stop = async || client.json(&["stop", &job.id]).await;
-            client.until("the sequence job to be stopped", END_BOUND, stop, |_| true).await?;
+            client
+                .until("the sequence job to be stopped", END_BOUND, stop, |_| true)
+                .await?;
             END_BOUND
         } else {
             INPUT_BOUND
         };
         let ended = client
-            .until("the end of the sequence job", bound, state, |state| is_terminal(state))
+            .until("the end of the sequence job", bound, state, |state| {
+                is_terminal(state)
+            })
             .await?;
         ensure!(ended == "FINISHED", "the sequence job ended as {ended}");
         evidence.job_finished = true;
@@ -436,7 +504,9 @@ async fn closure(client: &Client, job: &str) -> anyhow::Result<Closure> {
     let ask = async |arguments: &[&str]| {
         let ask = async || client.ask(arguments).await;
         let answered = |answer: &crate::cluster::Answer| answer.stdout.starts_with('{');
-        let answer = client.until(&format!("{arguments:?}"), END_BOUND, ask, answered).await?;
+        let answer = client
+            .until(&format!("{arguments:?}"), END_BOUND, ask, answered)
+            .await?;
         anyhow::Ok(serde_json::from_str::<Value>(&answer.stdout)?)
     };
     let verify = ["checkpoints", "verify", job, "-o", "json"];
@@ -463,7 +533,9 @@ fn suspicious_lines(local: &Local) -> Vec<String> {
     for node in local.nodes() {
         let text = std::fs::read(local.log(node)).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
-        let bad = text.lines().filter(|line| line.contains("panicked at") || line.contains("assertion failed"));
+        let bad = text
+            .lines()
+            .filter(|line| line.contains("panicked at") || line.contains("assertion failed"));
         found.extend(bad.take(TOLD_MAX).map(|line| format!("{node}: {line}")));
     }
     found.into_iter().take(TOLD_MAX).collect()
@@ -481,6 +553,9 @@ fn write_down(directory: &Path, evidence: &Evidence) -> anyhow::Result<()> {
     let History { operations } = &evidence.history;
     lines(directory.join("history.jsonl"), operations)?;
     lines(directory.join("jobs.jsonl"), &evidence.seen.jobs)?;
-    lines(directory.join("checkpoints.jsonl"), &evidence.seen.checkpoints)?;
+    lines(
+        directory.join("checkpoints.jsonl"),
+        &evidence.seen.checkpoints,
+    )?;
     lines(directory.join("faults.jsonl"), &evidence.struck)
 }

@@ -65,13 +65,20 @@ mod tests {
         let size = |plan: &Plan| plan.steps.len() + plan.workloads.len();
         let mut plan = Plan::from_seed(5, &wanted);
         let mut rounds = 0;
-        while let Some(next) = smaller(&plan).into_iter().find(|next| next.kinds().contains(&Kind::Pause)) {
+        while let Some(next) = smaller(&plan)
+            .into_iter()
+            .find(|next| next.kinds().contains(&Kind::Pause))
+        {
             assert!(size(&next) < size(&plan));
             plan = next;
             rounds += 1;
         }
         // What matters is left, alone.
-        assert_eq!((plan.steps.len(), plan.workloads.len()), (1, 1), "{plan:?} after {rounds} rounds");
+        assert_eq!(
+            (plan.steps.len(), plan.workloads.len()),
+            (1, 1),
+            "{plan:?} after {rounds} rounds"
+        );
         assert_eq!(plan.steps[0].kind, Kind::Pause);
     }
 }

@@ -106,7 +106,10 @@ async fn strike(step: &Step, site: &Site) -> anyhow::Result<Outcome> {
     let local = &site.local;
     let address = site.client.leader().await;
     let leader = address.and_then(|address| local.at(&address));
-    let nodes = match step.whom.resolve(leader, &local.jobmanagers(), &local.taskmanagers()) {
+    let nodes = match step
+        .whom
+        .resolve(leader, &local.jobmanagers(), &local.taskmanagers())
+    {
         Ok(nodes) => nodes,
         Err(why) => return Ok(Outcome::Skipped(why)),
     };
@@ -121,20 +124,29 @@ async fn strike(step: &Step, site: &Site) -> anyhow::Result<Outcome> {
         Kind::Pause => pause(step, site, nodes, lasts).await.map(installed),
         Kind::Isolate | Kind::Deaf | Kind::Mute | Kind::Slow | Kind::Thin => {
             let pairs = pairs(step.kind, &nodes, &local.nodes());
-            let id = site.journal.begin(&step.text(), lasts, Undo::EndsWithHarness)?;
+            let id = site
+                .journal
+                .begin(&step.text(), lasts, Undo::EndsWithHarness)?;
             let rule = local.proxy.lay(pairs, rule(step));
             site.clock.sleep(lasts).await;
             local.proxy.lift(rule);
             site.journal.done(id)?;
             Ok(installed(nodes))
         }
-        Kind::Flap => flap(step, site, &nodes, lasts).await.map(|()| installed(nodes)),
+        Kind::Flap => flap(step, site, &nodes, lasts)
+            .await
+            .map(|()| installed(nodes)),
         Kind::Reset => {
-            let id = site.journal.begin(&step.text(), lasts, Undo::EndsWithHarness)?;
+            let id = site
+                .journal
+                .begin(&step.text(), lasts, Undo::EndsWithHarness)?;
             let end = site.clock.monotonic() + lasts;
             let mut broken = 0;
             while site.clock.monotonic() < end {
-                broken += nodes.iter().map(|node| local.proxy.reset(*node)).sum::<usize>();
+                broken += nodes
+                    .iter()
+                    .map(|node| local.proxy.reset(*node))
+                    .sum::<usize>();
                 site.clock.sleep(RESET_EVERY).await;
             }
             site.journal.done(id)?;
@@ -152,8 +164,15 @@ async fn strike(step: &Step, site: &Site) -> anyhow::Result<Outcome> {
     }
 }
 
-async fn kill(step: &Step, site: &Site, nodes: Vec<Node>, lasts: Duration) -> anyhow::Result<Vec<Node>> {
-    let id = site.journal.begin(&step.text(), lasts, Undo::EndsWithHarness)?;
+async fn kill(
+    step: &Step,
+    site: &Site,
+    nodes: Vec<Node>,
+    lasts: Duration,
+) -> anyhow::Result<Vec<Node>> {
+    let id = site
+        .journal
+        .begin(&step.text(), lasts, Undo::EndsWithHarness)?;
     let mut killed = Vec::new();
     for node in nodes {
         if site.local.kill(node).await? {
@@ -173,11 +192,20 @@ async fn kill(step: &Step, site: &Site, nodes: Vec<Node>, lasts: Duration) -> an
     Ok(killed)
 }
 
-async fn pause(step: &Step, site: &Site, nodes: Vec<Node>, lasts: Duration) -> anyhow::Result<Vec<Node>> {
+async fn pause(
+    step: &Step,
+    site: &Site,
+    nodes: Vec<Node>,
+    lasts: Duration,
+) -> anyhow::Result<Vec<Node>> {
     let mut paused = Vec::new();
     for node in nodes {
-        let Some(pid) = site.local.pid(node) else { continue };
-        let Some(born) = processes::born(pid) else { continue };
+        let Some(pid) = site.local.pid(node) else {
+            continue;
+        };
+        let Some(born) = processes::born(pid) else {
+            continue;
+        };
         let what = format!("{} ({node})", step.text());
         let id = site.journal.begin(&what, lasts, Undo::Wake { pid, born })?;
         // It may have ended since: then it is as with one that does not run.
@@ -202,7 +230,9 @@ async fn pause(step: &Step, site: &Site, nodes: Vec<Node>, lasts: Duration) -> a
 
 async fn flap(step: &Step, site: &Site, nodes: &[Node], lasts: Duration) -> anyhow::Result<()> {
     let proxy = &site.local.proxy;
-    let id = site.journal.begin(&step.text(), lasts, Undo::EndsWithHarness)?;
+    let id = site
+        .journal
+        .begin(&step.text(), lasts, Undo::EndsWithHarness)?;
     let end = site.clock.monotonic() + lasts;
     let pairs = pairs(Kind::Isolate, nodes, &site.local.nodes());
     while site.clock.monotonic() < end {
@@ -223,7 +253,9 @@ async fn trouble_store(step: &Step, site: &Site, lasts: Duration) -> anyhow::Res
         Kind::StoreRefusal => Trouble::Refusal,
         _ => Trouble::Slow(Duration::from_millis(step.amount)),
     };
-    let id = site.journal.begin(&step.text(), lasts, Undo::EndsWithHarness)?;
+    let id = site
+        .journal
+        .begin(&step.text(), lasts, Undo::EndsWithHarness)?;
     let number = store.begin(trouble);
     site.clock.sleep(lasts).await;
     store.lift(number);

@@ -182,10 +182,16 @@ pub async fn watch(journal: &Path, clock: &SharedClock) -> anyhow::Result<()> {
     let (sender, mut closed) = tokio::sync::oneshot::channel::<()>();
     let wait = move || {
         let mut buffer = [0; 64];
-        while std::io::stdin().lock().read(&mut buffer).is_ok_and(|read| read > 0) {}
+        while std::io::stdin()
+            .lock()
+            .read(&mut buffer)
+            .is_ok_and(|read| read > 0)
+        {}
         drop(sender);
     };
-    std::thread::Builder::new().name("harness-watch".to_owned()).spawn(wait)?;
+    std::thread::Builder::new()
+        .name("harness-watch".to_owned())
+        .spawn(wait)?;
     loop {
         tokio::select! {
             _ = &mut closed => break,
@@ -207,32 +213,60 @@ mod tests {
     fn what_is_begun_is_pending_until_it_is_done_or_healed() {
         let directory = tempfile::tempdir().unwrap();
         let journal = Journal::create(directory.path(), SystemClock::shared()).unwrap();
-        let begin = |what| journal.begin(what, Duration::from_secs(5), Undo::EndsWithHarness).unwrap();
+        let begin = |what| {
+            journal
+                .begin(what, Duration::from_secs(5), Undo::EndsWithHarness)
+                .unwrap()
+        };
         let first = begin("a");
         begin("b");
         journal.done(first).unwrap();
         // The harness died in the middle of a line.
-        let mut file = OpenOptions::new().append(true).open(journal.path()).unwrap();
+        let mut file = OpenOptions::new()
+            .append(true)
+            .open(journal.path())
+            .unwrap();
         file.write_all(b"{\"beg").unwrap();
         let open = pending(journal.path()).unwrap();
-        assert_eq!(open.iter().map(|entry| entry.what.as_str()).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(
+            open.iter()
+                .map(|entry| entry.what.as_str())
+                .collect::<Vec<_>>(),
+            ["b"]
+        );
         file.write_all(b"\n").unwrap();
 
-        assert!(heal(journal.path(), 0).unwrap().is_empty(), "it has not expired");
+        assert!(
+            heal(journal.path(), 0).unwrap().is_empty(),
+            "it has not expired"
+        );
         assert_eq!(heal(journal.path(), i64::MAX).unwrap().len(), 1);
         assert!(pending(journal.path()).unwrap().is_empty());
-        assert!(heal(journal.path(), i64::MAX).unwrap().is_empty(), "nothing twice");
+        assert!(
+            heal(journal.path(), i64::MAX).unwrap().is_empty(),
+            "nothing twice"
+        );
     }
 
     #[tokio::test]
     async fn a_stopped_process_is_woken_and_its_successor_is_not_touched() {
         let directory = tempfile::tempdir().unwrap();
         let journal = Journal::create(directory.path(), SystemClock::shared()).unwrap();
-        let mut child = Command::new("cat").stdin(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let mut child = Command::new("cat")
+            .stdin(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
         let pid = i32::try_from(child.id().unwrap()).unwrap();
         let born = processes::born(pid).unwrap();
         for born in [born, born + 1] {
-            journal.begin("pause cat", Duration::from_secs(5), Undo::Wake { pid, born }).unwrap();
+            journal
+                .begin(
+                    "pause cat",
+                    Duration::from_secs(5),
+                    Undo::Wake { pid, born },
+                )
+                .unwrap();
         }
         processes::stop(pid).unwrap();
         let done = heal(journal.path(), i64::MAX).unwrap();

@@ -30,7 +30,10 @@ pub struct Listed {
 /// The newest completed one of all lists.
 pub fn newest(lists: &[Listed]) -> u64 {
     let seen = lists.iter().flat_map(|list| &list.checkpoints);
-    seen.filter(|seen| seen.status == "COMPLETED").map(|seen| seen.id).max().unwrap_or(0)
+    seen.filter(|seen| seen.status == "COMPLETED")
+        .map(|seen| seen.id)
+        .max()
+        .unwrap_or(0)
 }
 
 /// What must not be, each in words.
@@ -39,7 +42,10 @@ pub fn check(lists: &[Listed]) -> Vec<String> {
     let mut completed: BTreeMap<u64, &Seen> = BTreeMap::new();
     let mut newest = 0;
     for list in lists {
-        let own = list.checkpoints.iter().filter(|seen| seen.status == "COMPLETED");
+        let own = list
+            .checkpoints
+            .iter()
+            .filter(|seen| seen.status == "COMPLETED");
         let mut newest_here = 0;
         for seen in own {
             if seen.kind == "CHECKPOINT" {
@@ -47,10 +53,17 @@ pub fn check(lists: &[Listed]) -> Vec<String> {
             }
             let known = *completed.entry(seen.id).or_insert(seen);
             if known != seen {
-                violations.push(format!("checkpoint {} was {known:?} and is {seen:?}", seen.id));
+                violations.push(format!(
+                    "checkpoint {} was {known:?} and is {seen:?}",
+                    seen.id
+                ));
             }
         }
-        for seen in list.checkpoints.iter().filter(|seen| seen.status != "COMPLETED") {
+        for seen in list
+            .checkpoints
+            .iter()
+            .filter(|seen| seen.status != "COMPLETED")
+        {
             if completed.contains_key(&seen.id) {
                 violations.push(format!(
                     "checkpoint {} was complete and is {} at {} ms",
@@ -112,7 +125,10 @@ mod tests {
         other.size_bytes += 1;
         assert!(check(&lists(&[&[one.clone()], &[other]]))[0].contains("checkpoint 1 was"));
         let withdrawn = check(&lists(&[&[one.clone()], &[seen(1, "FAILED")]]));
-        assert!(withdrawn[0].contains("was complete and is FAILED"), "{withdrawn:?}");
+        assert!(
+            withdrawn[0].contains("was complete and is FAILED"),
+            "{withdrawn:?}"
+        );
         let two = seen(2, "COMPLETED");
         assert!(check(&lists(&[&[two], &[one]]))[0].contains("was 2 and is 1"));
     }

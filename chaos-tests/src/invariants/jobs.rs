@@ -104,7 +104,10 @@ pub fn check(events: &[Event], is_over: bool) -> Vec<String> {
     violations.extend(revived(&lists));
     if let (true, Some((called, _, jobs))) = (is_over, lists.last()) {
         for (ended, id) in canceled.iter().filter(|(ended, _)| ended < called) {
-            let state = jobs.iter().find(|job| job.id == *id).map(|job| job.state.as_str());
+            let state = jobs
+                .iter()
+                .find(|job| job.id == *id)
+                .map(|job| job.state.as_str());
             if state.is_some_and(|state| !is_terminal(state)) {
                 violations.push(format!(
                     "job {id} was canceled at {ended} ms, and is {state:?} at the end"
@@ -143,7 +146,9 @@ fn doubled(acknowledged: &[(u64, &str, &str)], lists: &[(u64, u64, &[Seen])]) ->
         names.entry(&job.name).or_default().insert(&job.id);
     }
     let doubled = names.iter().filter(|(_, ids)| ids.len() > 1);
-    doubled.map(|(name, ids)| format!("one submission of {name} made {ids:?}")).collect()
+    doubled
+        .map(|(name, ids)| format!("one submission of {name} made {ids:?}"))
+        .collect()
 }
 
 /// Ended, and then something else; or back at an earlier attempt. Only of two lists that did not overlap.
@@ -158,7 +163,9 @@ fn revived(lists: &[(u64, u64, &[Seen])]) -> Vec<String> {
             let is_before = ended < called;
             if is_before {
                 for job in *earlier {
-                    let newest = known.entry(&job.id).or_insert((*ended, &job.state, job.attempt));
+                    let newest = known
+                        .entry(&job.id)
+                        .or_insert((*ended, &job.state, job.attempt));
                     if !is_terminal(newest.1) && newest.2 <= job.attempt {
                         *newest = (*ended, &job.state, job.attempt);
                     }
@@ -220,14 +227,38 @@ mod tests {
             submitted("chaos-1", Some("a"), 10),
             submitted("chaos-2", None, 20),
             listed(9, &[]),
-            listed(30, &[("a", "chaos-1", "RUNNING", 1), ("b", "chaos-2", "CREATED", 0)]),
-            listed(40, &[("a", "chaos-1", "RESTARTING", 1), ("b", "chaos-2", "RUNNING", 1)]),
+            listed(
+                30,
+                &[
+                    ("a", "chaos-1", "RUNNING", 1),
+                    ("b", "chaos-2", "CREATED", 0),
+                ],
+            ),
+            listed(
+                40,
+                &[
+                    ("a", "chaos-1", "RESTARTING", 1),
+                    ("b", "chaos-2", "RUNNING", 1),
+                ],
+            ),
             Event::Canceled {
                 id: "a".to_owned(),
                 ended_ms: 45,
             },
-            listed(50, &[("a", "chaos-1", "CANCELED", 2), ("b", "chaos-2", "FINISHED", 1)]),
-            listed(60, &[("a", "chaos-1", "CANCELED", 2), ("b", "chaos-2", "FINISHED", 1)]),
+            listed(
+                50,
+                &[
+                    ("a", "chaos-1", "CANCELED", 2),
+                    ("b", "chaos-2", "FINISHED", 1),
+                ],
+            ),
+            listed(
+                60,
+                &[
+                    ("a", "chaos-1", "CANCELED", 2),
+                    ("b", "chaos-2", "FINISHED", 1),
+                ],
+            ),
         ];
         assert_eq!(check(&events, true), Vec::<String>::new());
         let expected = Counts {
@@ -245,13 +276,35 @@ mod tests {
         let ended = |called| listed(called, &[("a", "chaos-1", "FAILED", 2)]);
         let one = |events: &[Event], text: &str| {
             let violations = check(events, true);
-            assert!(violations.len() == 1 && violations[0].contains(text), "{violations:?}");
+            assert!(
+                violations.len() == 1 && violations[0].contains(text),
+                "{violations:?}"
+            );
         };
-        one(&[submitted("chaos-1", Some("a"), 10), listed(11, &[]), listed(20, &[])], "is not in the list");
-        let twice = [("a", "chaos-1", "RUNNING", 1), ("b", "chaos-1", "RUNNING", 1)];
-        one(&[submitted("chaos-1", None, 10), listed(20, &twice)], "made {\"a\", \"b\"}");
-        one(&[ended(10), running(20)], "was FAILED at 15 ms and RUNNING at 20 ms");
-        one(&[running(10), listed(20, &[("a", "chaos-1", "RUNNING", 1)])], "was at attempt 2");
+        one(
+            &[
+                submitted("chaos-1", Some("a"), 10),
+                listed(11, &[]),
+                listed(20, &[]),
+            ],
+            "is not in the list",
+        );
+        let twice = [
+            ("a", "chaos-1", "RUNNING", 1),
+            ("b", "chaos-1", "RUNNING", 1),
+        ];
+        one(
+            &[submitted("chaos-1", None, 10), listed(20, &twice)],
+            "made {\"a\", \"b\"}",
+        );
+        one(
+            &[ended(10), running(20)],
+            "was FAILED at 15 ms and RUNNING at 20 ms",
+        );
+        one(
+            &[running(10), listed(20, &[("a", "chaos-1", "RUNNING", 1)])],
+            "was at attempt 2",
+        );
         let canceled = Event::Canceled {
             id: "a".to_owned(),
             ended_ms: 5,

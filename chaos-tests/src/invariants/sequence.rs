@@ -145,7 +145,11 @@ impl Reader {
             let text = std::fs::read_to_string(&path)
                 .with_context(|| format!("cannot read {}", path.display()))?;
             if !text.is_empty() && !text.ends_with('\n') {
-                self.fault(|found| &mut found.unknown, 1, || format!("{name} ends within a line"));
+                self.fault(
+                    |found| &mut found.unknown,
+                    1,
+                    || format!("{name} ends within a line"),
+                );
             }
             for line in text.lines() {
                 self.line(&name, line);
@@ -210,7 +214,11 @@ impl Reader {
 
     fn line(&mut self, file: &str, line: &str) {
         let Some(row) = parse(line).filter(|row| row.key < KEYS) else {
-            self.fault(|found| &mut found.unknown, 1, || format!("{file}: {line:?}"));
+            self.fault(
+                |found| &mut found.unknown,
+                1,
+                || format!("{file}: {line:?}"),
+            );
             return;
         };
         let key = &mut self.keys[row.key as usize];
@@ -232,7 +240,11 @@ impl Reader {
 
     fn judge(&mut self, file: &str, line: &str, row: Row) {
         let Some(whole) = expected(row.window, row.key, u64::MAX) else {
-            self.fault(|found| &mut found.unknown, row.records, || format!("{file}: {line}"));
+            self.fault(
+                |found| &mut found.unknown,
+                row.records,
+                || format!("{file}: {line}"),
+            );
             return;
         };
         let end = (row.greatest + 1).saturating_sub(FIRST);
@@ -301,7 +313,9 @@ fn parse(line: &str) -> Option<Row> {
 /// Attempt, number: `part-<job>-<vertex>-<subtask>-<number>-<attempt>.csv`. What is named otherwise comes last.
 fn order(name: &str) -> (u64, u64) {
     let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
-    let mut parts = stem.rsplit('-').map(|part| part.parse().unwrap_or(u64::MAX));
+    let mut parts = stem
+        .rsplit('-')
+        .map(|part| part.parse().unwrap_or(u64::MAX));
     let attempt = parts.next().unwrap_or(u64::MAX);
     (attempt, parts.next().unwrap_or(u64::MAX))
 }
@@ -340,8 +354,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         // Two files, the second one by the tenth file's number, which as text would come before the second.
         let (first, second) = lines.split_at(lines.len() / 2);
-        std::fs::write(directory.path().join("part-a-b-0-2-1.csv"), first.join("\n") + "\n").unwrap();
-        std::fs::write(directory.path().join("part-a-b-0-10-1.csv"), second.join("\n") + "\n").unwrap();
+        std::fs::write(
+            directory.path().join("part-a-b-0-2-1.csv"),
+            first.join("\n") + "\n",
+        )
+        .unwrap();
+        std::fs::write(
+            directory.path().join("part-a-b-0-10-1.csv"),
+            second.join("\n") + "\n",
+        )
+        .unwrap();
         std::fs::write(directory.path().join(".part-a-b-0-11-1.csv"), "hidden").unwrap();
         let mut reader = Reader::default();
         reader.read(directory.path()).unwrap();
@@ -350,17 +372,29 @@ mod tests {
     }
 
     fn counts(found: &Found) -> [u64; 4] {
-        [found.lost, found.duplicated, found.out_of_order, found.unknown]
+        [
+            found.lost,
+            found.duplicated,
+            found.out_of_order,
+            found.unknown,
+        ]
     }
 
     #[test]
     fn the_formula_counts_every_record_once() {
-        let rows = (0..13).flat_map(|window| (0..KEYS).filter_map(move |key| expected(window, key, RECORDS)));
+        let rows = (0..13)
+            .flat_map(|window| (0..KEYS).filter_map(move |key| expected(window, key, RECORDS)));
         let mut numbers = BTreeSet::new();
         for row in rows {
             let own: Vec<u64> = (row.least..=row.greatest).step_by(KEYS as usize).collect();
-            assert_eq!((own.len() as u64, own.iter().sum::<u64>()), (row.records, row.total));
-            assert!(own.iter().all(|number| (number - FIRST) / WINDOW == row.window));
+            assert_eq!(
+                (own.len() as u64, own.iter().sum::<u64>()),
+                (row.records, row.total)
+            );
+            assert!(
+                own.iter()
+                    .all(|number| (number - FIRST) / WINDOW == row.window)
+            );
             numbers.extend(own);
         }
         assert_eq!(numbers, (FIRST..FIRST + RECORDS).collect());
@@ -369,7 +403,11 @@ mod tests {
     #[test]
     fn a_right_output_is_clean() {
         let found = judge(&right());
-        assert_eq!((found.verified, counts(&found)), (RECORDS, [0; 4]), "{found}");
+        assert_eq!(
+            (found.verified, counts(&found)),
+            (RECORDS, [0; 4]),
+            "{found}"
+        );
     }
 
     #[test]
@@ -403,7 +441,13 @@ mod tests {
             change(&mut row);
             let lines: Vec<String> = self::right()
                 .into_iter()
-                .map(|known| if known == line(right) { line(row) } else { known })
+                .map(|known| {
+                    if known == line(right) {
+                        line(row)
+                    } else {
+                        known
+                    }
+                })
                 .collect();
             counts(&judge(&lines))
         };
@@ -421,14 +465,24 @@ mod tests {
     #[test]
     fn without_an_end_a_gap_is_found_and_the_newest_may_be_missing() {
         let directory = tempfile::tempdir().unwrap();
-        let lines: Vec<String> = (0..9).filter_map(|window| expected(window, 5, u64::MAX)).map(line).collect();
+        let lines: Vec<String> = (0..9)
+            .filter_map(|window| expected(window, 5, u64::MAX))
+            .map(line)
+            .collect();
         let judge = |lines: &[String]| {
-            std::fs::write(directory.path().join("part-a-b-0-1-1.csv"), lines.join("\n") + "\n").unwrap();
+            std::fs::write(
+                directory.path().join("part-a-b-0-1-1.csv"),
+                lines.join("\n") + "\n",
+            )
+            .unwrap();
             let mut reader = Reader::default();
             reader.read(directory.path()).unwrap();
             reader.finish(Extent::NoGaps)
         };
         assert!(judge(&lines).is_clean());
-        assert_eq!(judge(&[&lines[..3], &lines[4..]].concat()).lost, expected(3, 5, u64::MAX).unwrap().records);
+        assert_eq!(
+            judge(&[&lines[..3], &lines[4..]].concat()).lost,
+            expected(3, 5, u64::MAX).unwrap().records
+        );
     }
 }

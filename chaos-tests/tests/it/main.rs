@@ -29,6 +29,7 @@ mod operations;
 mod recovery;
 mod rescale;
 mod savepoints;
+mod scenarios;
 mod security;
 
 use tokio::sync::{Mutex, MutexGuard};
