@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use flott_chaos_tests::campaign::command::{self, ReplayArgs, RunArgs};
-use flott_chaos_tests::campaign::undo;
+use flott_chaos_tests::campaign::{figures, undo};
 use flott_chaos_tests::cluster::network::Network;
 use flott_chaos_tests::cluster::{disks, flott_binary, room};
 use flott_chaos_tests::history::History;
@@ -198,7 +198,7 @@ async fn without_room(arguments: &Arguments) -> anyhow::Result<Option<u8>> {
             return Ok(Some(0));
         }
         Command::Report { runs } => {
-            command::report(runs, &say)?;
+            say(&figures::report(runs)?);
             return Ok(Some(0));
         }
         Command::Watchdog { journal } => {

@@ -1,6 +1,6 @@
-//! The verbs of `chaos` that concern whole runs: `run`, `replay`, `check`, `shrink`, `heal`, `report`.
+//! The verbs of `chaos` that concern whole runs: `run`, `replay`, `check`, `shrink`, `heal`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use flott_node::SharedClock;
 use serde::de::DeserializeOwned;
 
 use super::fault::Kind;
-use super::judge::{Report, Struckness, judge, text_of};
+use super::judge::{judge, text_of};
 use super::plan::{Plan, Wanted, Workload};
 use super::run::{Course, Place, run as carry_out};
 use super::{shrink, undo};
@@ -20,11 +20,14 @@ use crate::cluster::{flott, flott_binary};
 use crate::history::History;
 use crate::invariants::sequence::{Extent, Reader};
 use crate::invariants::{checkpoint_log, jobs};
-use crate::report::{Durations, Verdict};
+use crate::report::Verdict;
 use crate::target::store;
 
 /// A smaller plan is kept if it fails once in so many runs.
 const REPEATS: u32 = 3;
+
+/// Records per second of the sequence job on a cluster that has other work to do.
+const OBSERVED_RATE: u64 = 2_000;
 
 /// Somebody who listens.
 pub type Say = dyn Fn(&str) + Sync;
@@ -133,7 +136,10 @@ pub async fn run(
             true => Some(workloads.unwrap_or_else(|| BTreeSet::from(Workload::ALL))),
             false => workloads,
         },
-        records_per_second: arguments.rate,
+        records_per_second: match arguments.observe_only {
+            true => arguments.rate.or(Some(OBSERVED_RATE)),
+            false => arguments.rate,
+        },
     };
     for seed in arguments.seed..arguments.seed.saturating_add(arguments.runs) {
         if deadline.is_some_and(|deadline| clock.monotonic() >= deadline) {
@@ -267,20 +273,24 @@ async fn one(
         plan.digest()
     );
     let kinds: Vec<String> = plan.kinds().iter().map(ToString::to_string).collect();
+    let knobs = &plan.knobs;
+    let on = match &course.place {
+        Place::Local => format!(
+            "{} JobManagers, {} TaskManagers of our own",
+            knobs.jobmanagers, knobs.taskmanagers
+        ),
+        Place::Observed(addresses) => format!("the cluster of {}", addresses.join(", ")),
+    };
+    let broken = match kinds.is_empty() {
+        true => "nothing is broken".to_owned(),
+        false => format!("{} faults: {}", plan.steps.len(), kinds.join(", ")),
+    };
     say(&format!(
-        "{title}\n  {} steps in {} s: {}\n  workloads {:?}; {} JobManagers, {} TaskManagers; the job at {} records/s, parallelism {}",
-        plan.steps.len(),
+        "{title}\n  {broken}, within {} s\n  workloads {:?} on {on}; the sequence job reads {} records/s at parallelism {}",
         course.length.as_secs(),
-        if kinds.is_empty() {
-            "nothing is broken".to_owned()
-        } else {
-            kinds.join(", ")
-        },
         plan.workloads,
-        plan.knobs.jobmanagers,
-        plan.knobs.taskmanagers,
-        plan.knobs.records_per_second,
-        plan.knobs.parallelism,
+        knobs.records_per_second,
+        knobs.parallelism,
     ));
     let evidence = carry_out(course, clock, say).await?;
     let (verdict, mut report) = judge(plan, &evidence);
@@ -420,152 +430,4 @@ fn lines<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Vec<T>> {
     let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     let parse = |line: std::io::Result<String>| Ok(serde_json::from_str(&line?)?);
     BufReader::new(file).lines().map(parse).collect()
-}
-
-/// Adds up the reports of many runs, in Markdown.
-pub fn report(directories: &[PathBuf], say: &Say) -> anyhow::Result<()> {
-    let mut reports = Vec::new();
-    for directory in directories {
-        collect(directory, &mut reports)?;
-    }
-    ensure!(!reports.is_empty(), "there is no report.json in there");
-    say(&summary(&reports));
-    Ok(())
-}
-
-fn collect(directory: &Path, reports: &mut Vec<Report>) -> anyhow::Result<()> {
-    let path = directory.join("report.json");
-    if path.is_file() {
-        let text = std::fs::read_to_string(&path)?;
-        reports
-            .push(serde_json::from_str(&text).with_context(|| format!("in {}", path.display()))?);
-        return Ok(());
-    }
-    for entry in std::fs::read_dir(directory)
-        .with_context(|| format!("cannot list {}", directory.display()))?
-    {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            collect(&entry.path(), reports)?;
-        }
-    }
-    Ok(())
-}
-
-fn summary(reports: &[Report]) -> String {
-    let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
-    let verdicts = |wanted: &str| {
-        reports
-            .iter()
-            .filter(|report| report.verdict == wanted)
-            .count()
-    };
-    let mut failovers = Durations::default();
-    let mut faults: BTreeMap<Kind, Struckness> = BTreeMap::new();
-    for report in reports {
-        report
-            .failovers_ms
-            .iter()
-            .for_each(|ms| failovers.push(Duration::from_millis(*ms)));
-        for (kind, count) in &report.faults {
-            let all = faults.entry(*kind).or_default();
-            all.planned += count.planned;
-            all.installed += count.installed;
-            all.of_leader += count.of_leader;
-            all.skipped += count.skipped;
-            all.indeterminate += count.indeterminate;
-        }
-    }
-    let breaches = |report: &Report| {
-        report
-            .closure
-            .as_ref()
-            .map_or(0, |closure| closure.damaged.len() as u64)
-    };
-    let orphans = |report: &Report| report.closure.as_ref().map_or(0, |closure| closure.orphans);
-    let rows = [
-        (
-            "runs",
-            format!(
-                "{}: {} held, {} violated, {} unknown",
-                reports.len(),
-                verdicts("held"),
-                verdicts("violated"),
-                verdicts("unknown")
-            ),
-        ),
-        ("hours in all, of which under faults", {
-            let hours = |ms: u64| format!("{:.2}", ms as f64 / 3.6e6);
-            format!(
-                "{}, {}",
-                hours(sum(|report| report.length_ms)),
-                hours(sum(|report| report.faults_ms))
-            )
-        }),
-        (
-            "leader changes seen",
-            sum(|report| report.leader_changes).to_string(),
-        ),
-        (
-            "records verified / lost / duplicated / out of order / unknown",
-            format!(
-                "{} / {} / {} / {} / {}",
-                sum(|report| report.records_verified),
-                sum(|report| report.records_lost),
-                sum(|report| report.records_duplicated),
-                sum(|report| report.records_out_of_order),
-                sum(|report| report.records_unknown)
-            ),
-        ),
-        (
-            "checkpoints completed",
-            sum(|report| report.checkpoints).to_string(),
-        ),
-        (
-            "operations of registers / unknown outcome / writes acknowledged",
-            format!(
-                "{} / {} / {}",
-                sum(|report| report.operations),
-                sum(|report| report.operations_unknown),
-                sum(|report| report.writes_acknowledged)
-            ),
-        ),
-        (
-            "registers checked for linearizability",
-            sum(|report| report.registers_checked).to_string(),
-        ),
-        (
-            "jobs submitted / acknowledged / canceled; lists judged",
-            format!(
-                "{} / {} / {}; {}",
-                sum(|report| report.jobs_submitted),
-                sum(|report| report.jobs_acknowledged),
-                sum(|report| report.jobs_canceled),
-                sum(|report| report.lists)
-            ),
-        ),
-        (
-            "files that a checkpoint needs and that are not there or changed",
-            sum(breaches).to_string(),
-        ),
-        (
-            "files that nobody needs, left by killed processes and collected",
-            sum(orphans).to_string(),
-        ),
-        (
-            "failover (times / p50 / p99 / max ms)",
-            failovers.to_string().replace('|', "/"),
-        ),
-    ];
-    let mut text = String::from("| | |\n|---|---|\n");
-    rows.iter()
-        .for_each(|(what, value)| text += &format!("| {what} | {value} |\n"));
-    text += "\n| fault | planned | installed | of the leader | skipped | indeterminate |\n|---|---|---|---|---|---|\n";
-    for (kind, count) in &faults {
-        text += &format!(
-            "| {kind} | {} | {} | {} | {} | {} |\n",
-            count.planned, count.installed, count.of_leader, count.skipped, count.indeterminate
-        );
-    }
-    text
 }

@@ -299,18 +299,14 @@ fn failovers(evidence: &Evidence) -> Vec<u64> {
         })
         .collect();
     writes.sort_unstable();
-    let struck = evidence.struck.iter().filter_map(|struck| {
-        let takes_lead = matches!(
-            struck.step.kind,
-            Kind::Kill | Kind::Pause | Kind::Isolate | Kind::Mute
-        );
-        match &struck.outcome {
-            Outcome::Installed { nodes, led: true } if takes_lead && nodes.len() == 1 => {
-                Some(struck)
-            }
-            _ => None,
-        }
-    });
+    let lost_its_leader = |struck: &&Struck| {
+        let kind = struck.step.kind;
+        let takes_lead = matches!(kind, Kind::Kill | Kind::Pause | Kind::Isolate | Kind::Mute);
+        let of_leader =
+            matches!(&struck.outcome, Outcome::Installed { nodes, led: true } if nodes.len() == 1);
+        takes_lead && of_leader
+    };
+    let struck = evidence.struck.iter().filter(lost_its_leader);
     let mut failovers = Vec::new();
     for struck in struck {
         let before = writes

@@ -10,13 +10,16 @@
 //! - [`undo`]: what undoes a fault, on disk before the fault; and healing by it when the harness is gone.
 //!   [`strike`]: carries steps out, and says which were installed. [`operate`]: what an operator does in between.
 //! - [`observe`]: watches jobs, checkpoints and leaders. [`load`]: the workloads. [`run`]: the phases.
-//!   [`judge`]: the verdict, and the figures. [`command`]: the verbs of the program `chaos`.
+//!   [`leftovers`]: files and logs at the end. [`judge`]: the verdict on a run. [`figures`]: those of
+//!   many runs. [`command`]: the verbs of the program `chaos`.
 //!
 //! A seed replays the plan, not the interleaving of real processes.
 
 pub mod command;
 pub mod fault;
+pub mod figures;
 pub mod judge;
+pub mod leftovers;
 pub mod load;
 pub mod observe;
 pub mod operate;

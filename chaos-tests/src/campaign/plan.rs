@@ -210,43 +210,32 @@ fn choose_kinds(random: &mut Random, wanted: &Wanted, workloads: &BTreeSet<Workl
 
 fn choose_knobs(random: &mut Random, wanted: &Wanted) -> Knobs {
     let mut settings = BTreeMap::new();
-    let mut set = |key: &str, value: &str| {
-        settings.insert(key.to_owned(), value.to_owned());
-    };
-    set(
-        "execution.checkpointing.interval",
-        *random.pick::<&str>(&["300 ms", "1 s", "1 s", "3 s"]),
-    );
-    set(
-        "execution.checkpointing.num-retained",
-        *random.pick::<&str>(&["1", "3"]),
-    );
-    set(
-        "high-availability.raft.snapshot-entries",
-        *random.pick::<&str>(&["200", "2000", "50000"]),
-    );
-    set(
-        "execution.state-recovery.from-local",
-        *random.pick::<&str>(&["true", "true", "false"]),
-    );
-    set(
-        "heartbeat.timeout",
-        *random.pick::<&str>(&["1500 ms", "3 s"]),
-    );
-    set(
-        "execution.buffer-timeout",
-        *random.pick::<&str>(&["0 ms", "5 ms", "50 ms"]),
-    );
-    // Storage that fails for seconds must not fail the job, and a broken pipeline is started again soon.
-    set(
-        "execution.checkpointing.timeout",
-        *random.pick::<&str>(&["3 s", "10 s"]),
-    );
-    set(
-        "execution.checkpointing.tolerable-failed-checkpoints",
-        "1000000",
-    );
-    set("restart-strategy.exponential-delay.max-backoff", "2 s");
+    // Of one value: storage that fails for seconds must not fail the job, and a broken pipeline is started again soon.
+    for (key, values) in [
+        (
+            "execution.checkpointing.interval",
+            &["300 ms", "1 s", "1 s", "3 s"][..],
+        ),
+        ("execution.checkpointing.num-retained", &["1", "3"]),
+        (
+            "high-availability.raft.snapshot-entries",
+            &["200", "2000", "50000"],
+        ),
+        (
+            "execution.state-recovery.from-local",
+            &["true", "true", "false"],
+        ),
+        ("heartbeat.timeout", &["1500 ms", "3 s"]),
+        ("execution.buffer-timeout", &["0 ms", "5 ms", "50 ms"]),
+        ("execution.checkpointing.timeout", &["3 s", "10 s"]),
+        (
+            "execution.checkpointing.tolerable-failed-checkpoints",
+            &["1000000"],
+        ),
+        ("restart-strategy.exponential-delay.max-backoff", &["2 s"]),
+    ] {
+        settings.insert(key.to_owned(), (*random.pick(values)).to_owned());
+    }
     let taskmanagers = *random.pick(&[2, 2, 3]);
     Knobs {
         jobmanagers: 3,
