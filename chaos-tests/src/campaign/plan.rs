@@ -234,7 +234,11 @@ fn choose_knobs(random: &mut Random, wanted: &Wanted) -> Knobs {
         ),
         ("restart-strategy.exponential-delay.max-backoff", &["2 s"]),
     ] {
-        settings.insert(key.to_owned(), (*random.pick(values)).to_owned());
+        let value = match values {
+            [only] => only,
+            several => random.pick(several),
+        };
+        settings.insert(key.to_owned(), (*value).to_owned());
     }
     let taskmanagers = *random.pick(&[2, 2, 3]);
     Knobs {
