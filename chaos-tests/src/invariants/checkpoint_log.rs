@@ -84,6 +84,8 @@ pub fn check(lists: &[Listed]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use super::*;
 
     fn seen(id: u64, status: &str) -> Seen {
@@ -109,7 +111,7 @@ mod tests {
         let (one, two) = (seen(1, "COMPLETED"), seen(2, "COMPLETED"));
         let log = lists(&[
             &[],
-            &[one.clone()],
+            from_ref(&one),
             &[seen(2, "IN_PROGRESS"), one.clone()],
             &[two.clone(), one],
             &[seen(3, "FAILED"), two],
@@ -123,8 +125,8 @@ mod tests {
         let one = seen(1, "COMPLETED");
         let mut other = one.clone();
         other.size_bytes += 1;
-        assert!(check(&lists(&[&[one.clone()], &[other]]))[0].contains("checkpoint 1 was"));
-        let withdrawn = check(&lists(&[&[one.clone()], &[seen(1, "FAILED")]]));
+        assert!(check(&lists(&[from_ref(&one), &[other]]))[0].contains("checkpoint 1 was"));
+        let withdrawn = check(&lists(&[from_ref(&one), &[seen(1, "FAILED")]]));
         assert!(
             withdrawn[0].contains("was complete and is FAILED"),
             "{withdrawn:?}"
