@@ -13,8 +13,9 @@ use serde::de::DeserializeOwned;
 
 use super::fault::Kind;
 use super::judge::{judge, text_of};
+use super::place::Place;
 use super::plan::{Plan, Wanted, Workload};
-use super::run::{Course, Place, run as carry_out};
+use super::run::{Course, run as carry_out};
 use super::{shrink, undo};
 use crate::cluster::{flott, flott_binary};
 use crate::history::History;

@@ -21,6 +21,9 @@ use crate::report::Verdict;
 /// With fewer answers while faults were under way, registers have shown little.
 const ACKNOWLEDGED_MIN: u64 = 50;
 
+/// If the harness itself comes late so often, what did not happen in time says nothing.
+const TOO_LATE_PERCENT: u64 = 5;
+
 /// What there is to judge. Times are milliseconds since the run began.
 #[derive(Clone, Debug, Default)]
 #[expect(missing_docs, reason = "their names say it")]
@@ -35,8 +38,12 @@ pub struct Evidence {
     pub sequence: Option<Found>,
     pub closure: Option<Closure>,
     pub liveness: Option<Liveness>,
-    /// What the cluster did not do, or did by itself.
+    /// What must not happen, and did: a process that ended by itself, say.
     pub broken: Vec<String>,
+    /// What did not happen in time.
+    pub overdue: Vec<String>,
+    /// How often of a hundred times the harness itself came late.
+    pub late_percent: u64,
     /// Lines of logs.
     pub suspicious: Vec<String>,
     pub faults_from_ms: u64,
@@ -103,6 +110,8 @@ pub struct Report {
     pub doubts: Vec<String>,
     pub length_ms: u64,
     pub faults_ms: u64,
+    #[serde(default)]
+    pub late_percent: u64,
     pub faults: BTreeMap<Kind, Struckness>,
     pub leader_changes: u64,
     /// From a fault that struck the leader to the first write that another member acknowledged.
@@ -151,6 +160,20 @@ pub fn judge(plan: &Plan, evidence: &Evidence) -> (Verdict, Report) {
     let faults = count(plan, &evidence.struck);
     let mut violations = evidence.broken.clone();
     let mut doubts = Vec::new();
+    if evidence.late_percent < TOO_LATE_PERCENT {
+        violations.extend(evidence.overdue.iter().cloned());
+    } else {
+        let busy = format!(
+            "the machine was too busy ({}% of our own timers came late)",
+            evidence.late_percent
+        );
+        doubts.extend(
+            evidence
+                .overdue
+                .iter()
+                .map(|what| format!("{what}, but {busy}")),
+        );
+    }
     violations.extend(
         evidence
             .suspicious
@@ -203,6 +226,7 @@ pub fn judge(plan: &Plan, evidence: &Evidence) -> (Verdict, Report) {
         faults_ms: evidence
             .faults_until_ms
             .saturating_sub(evidence.faults_from_ms),
+        late_percent: evidence.late_percent,
         faults,
         leader_changes: evidence.seen.leader_changes,
         failovers_ms: failovers(evidence),

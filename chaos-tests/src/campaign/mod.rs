@@ -9,7 +9,8 @@
 //!   smaller plans that might still fail.
 //! - [`undo`]: what undoes a fault, on disk before the fault; and healing by it when the harness is gone.
 //!   [`strike`]: carries steps out, and says which were installed. [`operate`]: what an operator does in between.
-//! - [`observe`]: watches jobs, checkpoints and leaders. [`load`]: the workloads. [`run`]: the phases.
+//! - [`observe`]: watches jobs, checkpoints and leaders. [`load`]: the workloads.
+//!   [`pulse`]: whether the machine had time for it. [`place`]: on which cluster. [`run`]: the phases.
 //!   [`leftovers`]: files and logs at the end. [`judge`]: the verdict on a run. [`figures`]: those of
 //!   many runs. [`command`]: the verbs of the program `chaos`.
 //!
@@ -23,7 +24,9 @@ pub mod leftovers;
 pub mod load;
 pub mod observe;
 pub mod operate;
+pub mod place;
 pub mod plan;
+pub mod pulse;
 pub mod run;
 pub mod shrink;
 pub mod strike;

@@ -17,14 +17,17 @@ use super::judge::{Evidence, Liveness};
 use super::leftovers::{closure, suspicious_lines, write_down};
 use super::load::{self, SequenceJob};
 use super::observe::Observer;
+use super::place::{Place, shape};
 use super::plan::{Plan, Workload};
+use super::pulse::Pulse;
 use super::strike::{self, Site, Struck};
 use super::undo::{self, Journal};
 use crate::invariants::sequence::{Extent, Reader};
+use crate::runs::Overdue;
 use crate::runs::linearizability::{final_reads, show_liveness};
 use crate::seed::Random;
 use crate::target::client::{Client, all_tasks_run, is_terminal};
-use crate::target::local::{Local, Shape};
+use crate::target::local::Local;
 use crate::target::store::Store;
 use crate::workload::registers::Registers;
 use crate::workload::sequence::Sequence;
@@ -43,15 +46,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const TELL_EVERY: Duration = Duration::from_secs(60);
 /// Runs longer than this are observed less often: each look starts processes.
 const LONG: Duration = Duration::from_secs(900);
-
-/// Where a run takes place.
-#[derive(Clone, Debug)]
-pub enum Place {
-    /// Processes of our own.
-    Local,
-    /// Somebody's cluster, by the addresses of its JobManagers. Nothing is broken there.
-    Observed(Vec<String>),
-}
 
 /// What to run, and how.
 #[derive(Clone, Debug)]
@@ -147,7 +141,10 @@ pub async fn run(
     let mut evidence = Evidence::default();
     let lived = run.live(&mut evidence, store).await;
     if let Err(error) = lived {
-        evidence.broken.push(format!("{error:#}"));
+        match error.downcast_ref::<Overdue>() {
+            Some(_) => evidence.overdue.push(format!("{error:#}")),
+            None => evidence.broken.push(format!("{error:#}")),
+        }
     }
     run.conclude(&mut evidence);
     if let Some(local) = &local {
@@ -156,35 +153,6 @@ pub async fn run(
     }
     write_down(&course.directory, &evidence)?;
     Ok(evidence)
-}
-
-fn shape(plan: &Plan, directory: &Path, store: Option<&Store>) -> Shape {
-    let knobs = &plan.knobs;
-    let mut settings: Vec<String> = knobs
-        .settings
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
-    let checkpoints = match store {
-        Some(store) => store.url(),
-        None => directory.join("checkpoints").display().to_string(),
-    };
-    settings.extend([
-        format!("execution.checkpointing.dir={checkpoints}"),
-        format!(
-            "execution.checkpointing.savepoint-dir={}",
-            directory.join("savepoints").display()
-        ),
-        // A job that has ended must be seen to stay so until the end of the run.
-        "jobstore.expiration-time=24 h".to_owned(),
-    ]);
-    Shape {
-        jobmanagers: knobs.jobmanagers,
-        taskmanagers: knobs.taskmanagers,
-        slots: knobs.slots,
-        settings,
-        environment: store.map(Store::environment).unwrap_or_default(),
-    }
 }
 
 impl Run<'_> {
@@ -218,6 +186,8 @@ impl Run<'_> {
         let id = self.job.as_ref().map(|job| job.id.clone());
         let observer = Arc::clone(&self.observer);
         helpers.spawn(observer.watch(id.clone(), stop_observer.clone()));
+        let pulse = Arc::new(Pulse::default());
+        helpers.spawn(Arc::clone(&pulse).feel(self.clock.clone(), stop_observer.clone()));
         let mut clients = JoinSet::new();
         if plan.workloads.contains(&Workload::Register) {
             let registers = load::registers(&self.client, &name);
@@ -258,6 +228,7 @@ impl Run<'_> {
         while let Some(helper) = helpers.join_next().await {
             helper?;
         }
+        evidence.late_percent = pulse.late_percent();
         // The last word: everything is healed, and everything that was told to end has ended.
         if ended.is_ok() {
             self.observer.look(None).await;
@@ -396,8 +367,8 @@ impl Run<'_> {
         liveness.leader_ms = took(self);
         if let Some(registers) = self.registers.clone() {
             let random = self.random.fork();
-            let writes = show_liveness(&registers, random, &self.clock).await?;
-            evidence.history.operations.extend(writes);
+            let operations = &mut evidence.history.operations;
+            show_liveness(&registers, random, &self.clock, operations).await?;
             liveness.writes_ms = took(self);
         }
         if let Some(job) = self.job.clone() {
@@ -440,8 +411,8 @@ impl Run<'_> {
     async fn end(&mut self, evidence: &mut Evidence) -> anyhow::Result<()> {
         if let Some(registers) = self.registers.clone() {
             let random = self.random.fork();
-            let reads = final_reads(&registers, random, &self.clock).await?;
-            evidence.history.operations.extend(reads);
+            let operations = &mut evidence.history.operations;
+            final_reads(&registers, random, &self.clock, operations).await?;
         }
         let Some(job) = self.job.clone() else {
             return Ok(());
