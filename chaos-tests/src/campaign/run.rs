@@ -3,7 +3,7 @@
 //! An error of the harness itself is an error; what the cluster did wrong is evidence. Whatever happens, the processes are
 //! healed or gone at the end, and everything seen is in the run's directory: plan, history, jobs, checkpoints, faults, logs.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -113,8 +113,8 @@ mod tests {
             &[],
             from_ref(&one),
             &[seen(2, "IN_PROGRESS"), one.clone()],
-            &[two.clone(), one],
-            &[seen(3, "FAILED"), two],
+            &[two.clone(), one.clone()],
+            &[seen(3, "FAILED"), two.clone()],
         ]);
         assert_eq!(check(&log), Vec::<String>::new());
         assert_eq!(newest(&log), 2);
