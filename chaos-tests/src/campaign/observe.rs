@@ -35,8 +35,8 @@ pub struct Seen {
     pub checkpoints: Vec<Listed>,
     /// Who led in which term.
     pub leaders: Leaders,
-    /// The leader that was seen last, and how often it was another than before.
-    pub leader: Option<u64>,
+    /// The newest term that was seen with a leader, and that one; and how often it was another than before.
+    pub leader: Option<(u64, u64)>,
     #[expect(missing_docs, reason = "see above")]
     pub leader_changes: u64,
     /// Restarts of the sequence job, by its last attempt.
@@ -95,11 +95,12 @@ impl Observer {
             self.with(|seen| {
                 seen.leaders
                     .observe(status.answered_by, status.term, status.leader);
-                if status.leader == status.answered_by && status.leader != 0 {
-                    if seen.leader.is_some_and(|leader| leader != status.leader) {
-                        seen.leader_changes += 1;
-                    }
-                    seen.leader = Some(status.leader);
+                // One that is cut off goes on to believe that it leads, in its old term.
+                let newest = seen.leader.map_or(0, |(term, _)| term);
+                if status.leader != 0 && status.term > newest {
+                    let another = |(_, leader)| leader != status.leader;
+                    seen.leader_changes += u64::from(seen.leader.is_some_and(another));
+                    seen.leader = Some((status.term, status.leader));
                 }
             });
         }
