@@ -9,6 +9,8 @@
 #   make bench-backpressure  how long checkpoints take while sources wait for slow sinks (1 minute)
 #   make bench-state    keyed state: checkpoints and restores against its size, access (6 minutes; takes up to five times the largest size on disk)
 #   make bench-metadata  the key-value space beside etcd and ZooKeeper, on this machine (12 minutes)
+#   make chaos        random plans of faults against clusters of real processes, and the chaos-* targets, shortly (20 minutes)
+#   make soak         the same plans for hours (HOURS=2, SEED=1)
 #   make chaos-linearizability   100 histories under kills, pauses and partitions, all checked (HISTORIES=10 for fewer)
 #   make chaos-failover          how long the loss of a leader is felt: 50 kills, 20 hand-overs, 20 pauses
 #   make chaos-power-loss        20 power cuts under load (CYCLES=5 for fewer)
@@ -21,7 +23,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := demo
 .PHONY: demo demo-seeds test bench bench-recovery bench-rescale bench-backpressure bench-state bench-metadata check fix \
   setup build-demo build-chaos \
-  chaos-linearizability chaos-failover chaos-power-loss chaos-many-jobs
+  chaos soak chaos-linearizability chaos-failover chaos-power-loss chaos-many-jobs
 
 # rustup puts cargo where a shell that was open before does not look.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -39,6 +41,8 @@ CARGO = $$(command -v mold >/dev/null 2>&1 && echo mold -run) cargo
 SEEDS ?= 1-10
 HISTORIES ?= 100
 CYCLES ?= 20
+HOURS ?= 2
+SEED ?= 1
 # Further arguments for `flott demo`, e.g. ARGS="--seed 7 --plain".
 ARGS ?=
 
@@ -73,9 +77,22 @@ bench-metadata: setup
 	@$(CARGO) build --release -p flott-cli -p flott-chaos-tests --bins
 	@BENCH_DIR=$${BENCH_DIR:-$(TARGET)} deploy/bench/metadata.sh $(TARGET)/release/flott $(TARGET)/release/bench-peers \
 	  $(TARGET)/bench-metadata.json
+# Apart, so that the object store which the chaos program breaks does not get into the program under test.
 build-chaos:
 	@.ci/setup test
-	@$(CARGO) build --release -p flott-cli -p flott-chaos-tests
+	@$(CARGO) build --release -p flott-cli
+	@$(CARGO) build --release -p flott-chaos-tests --features object-store
+
+# Fixed seeds, and others with every commit.
+chaos: build-chaos
+	@$(TARGET)/release/chaos run --seed 1 --runs 4 --minutes 1.5 $(ARGS)
+	@$(TARGET)/release/chaos run --seed $$((16#$$(git rev-parse --short=7 HEAD))) --runs 2 --minutes 1.5 $(ARGS)
+	@$(TARGET)/release/chaos linearizability --histories 8
+	@$(TARGET)/release/chaos failover --kills 10 --pauses 2 --transfers 5
+	@$(TARGET)/release/chaos power-loss --cycles 5
+
+soak: build-chaos
+	@$(TARGET)/release/chaos run --seed $(SEED) --runs 1000000 --minutes 3 --for-minutes $$(($(HOURS) * 60)) $(ARGS)
 
 chaos-linearizability: build-chaos
 	@$(TARGET)/release/chaos linearizability --histories $(HISTORIES) $(ARGS)

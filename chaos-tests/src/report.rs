@@ -50,10 +50,10 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Beside 0, 1 and clap's 2.
+/// Beside 0 and 1. Wrong usage ends with 2, too: neither has shown anything.
 pub mod exit_code {
     /// Nothing was violated, and nothing shown.
-    pub const UNKNOWN: u8 = 3;
+    pub const UNKNOWN: u8 = 2;
     /// This machine cannot run it.
     pub const SKIPPED: u8 = 4;
 }
@@ -215,7 +215,7 @@ mod tests {
     fn a_violation_outweighs_a_doubt() {
         let text = |text: &str| vec![text.to_owned()];
         assert_eq!(Verdict::of(Vec::new(), Vec::new()), Verdict::Held);
-        assert_eq!(Verdict::of(Vec::new(), text("b")).exit_code(), 3);
+        assert_eq!(Verdict::of(Vec::new(), text("b")).exit_code(), 2);
         assert_eq!(Verdict::of(text("a"), text("b")).exit_code(), 1);
     }
 

@@ -1,6 +1,6 @@
-//! `chaos`: breaks groups of real JobManagers in rooms of their own, and says what held.
+//! `chaos`: breaks clusters of real processes, and groups of JobManagers in rooms of their own, and says what held.
 //!
-//! Exit codes: 0 everything held, 1 something did not, 3 too little was tried to tell, 4 this machine cannot run it.
+//! Exit codes: 0 everything held, 1 something did not, 2 too little was tried to tell, 4 this machine cannot run it.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use flott_chaos_tests::campaign::command::{self, ReplayArgs, RunArgs};
+use flott_chaos_tests::campaign::{figures, undo};
 use flott_chaos_tests::cluster::network::Network;
 use flott_chaos_tests::cluster::{disks, flott_binary, room};
 use flott_chaos_tests::history::History;
@@ -21,8 +23,9 @@ use flott_chaos_tests::runs::linearizability::{self, Course};
 use flott_chaos_tests::runs::many_jobs::{self, Size};
 use flott_chaos_tests::runs::power_loss::{self, Sync};
 use flott_node::{SharedClock, SystemClock};
+use tempfile::TempDir;
 
-/// Breaks groups of JobManagers and says what held.
+/// Breaks clusters, and says what held.
 #[derive(Debug, Parser)]
 struct Arguments {
     #[command(subcommand)]
@@ -45,10 +48,33 @@ enum Command {
     PowerLoss(PowerLossArgs),
     /// What many jobs cost: failover, memory and processor time, beside a few
     ManyJobs(ManyJobsArgs),
-    /// Judges a history.jsonl again
+    /// A cluster, several workloads and many kinds of faults at once, all of it from a seed
+    Run(RunArgs),
+    /// Carries a plan.json out again
+    Replay(ReplayArgs),
+    /// Runs smaller plans for as long as they fail, and prints the smallest
+    Shrink(ReplayArgs),
+    /// Undoes what a run that died has left
+    Heal {
+        /// The directory of the run, or its undo.jsonl
+        run: PathBuf,
+    },
+    /// Adds up the report.json of many runs
+    Report {
+        /// Directories of runs, or of directories of them
+        #[arg(required = true)]
+        runs: Vec<PathBuf>,
+    },
+    /// Judges a history.jsonl, or the directory of a run, again
     Check {
-        /// The file
+        /// The file or directory
         history: PathBuf,
+    },
+    /// Said by this program to itself: undoes faults when the harness does not
+    #[command(hide = true)]
+    Watchdog {
+        /// What to undo
+        journal: PathBuf,
     },
 }
 
@@ -136,10 +162,8 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<u8> {
-    if let Command::Check { history } = &arguments.command {
-        let verdict = check(history)?;
-        say(&verdict.to_string());
-        return Ok(verdict.exit_code());
+    if let Some(code) = without_room(&arguments).await? {
+        return Ok(code);
     }
     if let Command::ManyJobs(many) = &arguments.command {
         return many_jobs(many, arguments.directory).await;
@@ -159,8 +183,65 @@ async fn run(arguments: Arguments) -> anyhow::Result<u8> {
         Command::Linearizability(arguments) => place.linearizability(&arguments).await,
         Command::Failover(arguments) => place.failover(&arguments).await,
         Command::PowerLoss(arguments) => place.power_loss(&arguments).await,
-        Command::Check { .. } | Command::ManyJobs(_) => unreachable!("needs no room"),
+        _ => unreachable!("needs no room"),
     }
+}
+
+/// Commands that take place on the machine itself.
+async fn without_room(arguments: &Arguments) -> anyhow::Result<Option<u8>> {
+    let clock = SystemClock::shared();
+    let verdict = match &arguments.command {
+        Command::Check { history } if history.is_dir() => command::check(history, &say)?,
+        Command::Check { history } => check(history)?,
+        Command::Heal { run } => {
+            command::heal(run, &say)?;
+            return Ok(Some(0));
+        }
+        Command::Report { runs } => {
+            say(&figures::report(runs)?);
+            return Ok(Some(0));
+        }
+        Command::Watchdog { journal } => {
+            undo::watch(journal, &clock).await?;
+            return Ok(Some(0));
+        }
+        Command::Run(run) => {
+            let (directory, held) = kept_directory(arguments.directory.as_deref())?;
+            let verdict = command::run(run, &directory, &clock, &say).await?;
+            drop(
+                held.filter(|_| verdict == Verdict::Held && !run.keep)
+                    .map(TempDir::close),
+            );
+            return Ok(Some(verdict.exit_code()));
+        }
+        Command::Replay(replay) => {
+            let (directory, held) = kept_directory(arguments.directory.as_deref())?;
+            let verdict = command::replay(replay, &directory, &clock, &say).await?;
+            drop(
+                held.filter(|_| verdict == Verdict::Held && !replay.keep)
+                    .map(TempDir::close),
+            );
+            return Ok(Some(verdict.exit_code()));
+        }
+        Command::Shrink(replay) => {
+            let (directory, _held) = kept_directory(arguments.directory.as_deref())?;
+            command::shrink(replay, &directory, &clock, &say).await?
+        }
+        _ => return Ok(None),
+    };
+    say(&verdict.to_string());
+    Ok(Some(verdict.exit_code()))
+}
+
+/// The directory that was named, or a temporary one, which stays unless it is closed.
+fn kept_directory(named: Option<&Path>) -> anyhow::Result<(PathBuf, Option<TempDir>)> {
+    if let Some(named) = named {
+        std::fs::create_dir_all(named)?;
+        return Ok((named.canonicalize()?, None));
+    }
+    let mut temporary = tempfile::Builder::new().prefix("flott-chaos-").tempdir()?;
+    temporary.disable_cleanup(true);
+    Ok((temporary.path().to_owned(), Some(temporary)))
 }
 
 /// Makes a room and runs this command in it.

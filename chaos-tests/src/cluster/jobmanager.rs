@@ -88,7 +88,7 @@ impl JobManager {
 }
 
 /// A loopback port that nobody listens on; another one each time.
-fn free_port() -> anyhow::Result<u16> {
+pub(crate) fn free_port() -> anyhow::Result<u16> {
     static SEARCHED: AtomicU32 = AtomicU32::new(0);
     let span = PORTS.end - PORTS.start;
     let begin = std::process::id().wrapping_mul(16);

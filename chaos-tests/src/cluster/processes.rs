@@ -57,6 +57,13 @@ fn is_over(stat: &str) -> bool {
     fields.first() == Some(&"Z") && threads.is_none_or(|count| count <= 1)
 }
 
+/// When the process was born, in ticks since the machine started: with its number, this names it for ever.
+pub fn born(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(19)?.parse().ok()
+}
+
 /// What a process has used of the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {

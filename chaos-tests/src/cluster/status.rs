@@ -13,7 +13,12 @@ const ANSWER_DEADLINE: Duration = Duration::from_millis(1_500);
 
 /// The group as that member, or the leader that it asks, sees it; `None` if there is no answer.
 pub async fn status(member: u32) -> Option<wire::ClusterStatusResponse> {
-    let endpoint = Endpoint::from_shared(format!("http://{}", network::address(member))).ok()?;
+    status_at(&network::address(member)).await
+}
+
+/// The same of the member at that address.
+pub async fn status_at(address: &str) -> Option<wire::ClusterStatusResponse> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).ok()?;
     let asked = async {
         let channel = endpoint.connect().await.ok()?;
         let answer = JobManagerClient::new(channel)

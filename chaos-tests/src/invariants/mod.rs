@@ -2,8 +2,14 @@
 //!
 //! - [`committed`]: the rows of an exactly-once sink are the expected ones, each once.
 //! - [`linearizable`]: clients cannot tell the group from one register that never fails.
+//! - [`sequence`]: no record is lost, twice, out of order or unknown.
+//! - [`jobs`]: what was acknowledged is there once, what has ended stays ended. [`checkpoint_log`]: completed checkpoints only
+//!   grow in number.
 //! - [`leaders`]: no term has two leaders.
 
+pub mod checkpoint_log;
 pub mod committed;
+pub mod jobs;
 pub mod leaders;
 pub mod linearizable;
+pub mod sequence;

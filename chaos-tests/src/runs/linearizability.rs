@@ -165,8 +165,8 @@ async fn live(
         let leader = || registers.leader();
         evidence.struck = inject::carry_out(&course.plan, group, leader, clock).await?;
         group.heal().await?;
-        let writes = show_liveness(registers, random.fork(), clock).await?;
-        evidence.history.operations.extend(writes);
+        let operations = &mut evidence.history.operations;
+        show_liveness(registers, random.fork(), clock, operations).await?;
         group.check_alive()
     }
     .await;
@@ -180,20 +180,22 @@ async fn live(
         }
     }
     lived?;
-    let reads = final_reads(registers, random.fork(), clock).await?;
-    evidence.history.operations.extend(reads);
+    let operations = &mut evidence.history.operations;
+    final_reads(registers, random.fork(), clock, operations).await?;
     converge(registers, clock).await?;
     group.check_alive()
 }
 
-/// Writes through whoever leads until ten are acknowledged.
-async fn show_liveness(
+/// Writes through whoever leads until ten are acknowledged. Whatever comes of it, all attempts are added to `operations`: a
+/// later read may find what one of them wrote.
+pub(crate) async fn show_liveness(
     registers: &Arc<Registers>,
     mut random: Random,
     clock: &SharedClock,
-) -> anyhow::Result<Vec<Operation>> {
+    operations: &mut Vec<Operation>,
+) -> anyhow::Result<()> {
     let mut client = Client::new(registers, LATER_CLIENTS, Kind::Hasty, random.fork());
-    let (mut operations, mut acknowledged, mut number) = (Vec::new(), 0, 0_u64);
+    let (mut acknowledged, mut number) = (0, 0_u64);
     until(clock, LIVENESS, async || {
         number += 1;
         let key = random.below(u64::from(registers.keys)) as u32;
@@ -208,17 +210,16 @@ async fn show_liveness(
             .ok_or_else(|| format!("only {acknowledged} writes were acknowledged"))
     })
     .await
-    .context("after everything was healed")?;
-    Ok(operations)
+    .context("after everything was healed")
 }
 
-/// Reads every register through every member.
-async fn final_reads(
+/// Reads every register through every member, and adds the reads to `operations`.
+pub(crate) async fn final_reads(
     registers: &Arc<Registers>,
     mut random: Random,
     clock: &SharedClock,
-) -> anyhow::Result<Vec<Operation>> {
-    let mut operations = Vec::new();
+    operations: &mut Vec<Operation>,
+) -> anyhow::Result<()> {
     for member in 1..=registers.members {
         let number = LATER_CLIENTS * registers.members + member;
         let mut client = Client::new(registers, number, Kind::Patient, random.fork());
@@ -234,7 +235,7 @@ async fn final_reads(
             .await?;
         }
     }
-    Ok(operations)
+    Ok(())
 }
 
 /// Waits until all members hold the same entries, revisions included.

@@ -13,11 +13,15 @@ pub mod power_loss;
 
 use std::time::Duration;
 
-use anyhow::bail;
 use flott_node::SharedClock;
 
 /// Between two looks at a condition.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Something did not happen in time. On a machine that is too busy this says nothing about the system.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Overdue(pub String);
 
 /// Asks until `condition` is `Ok`; its last complaint if that takes longer than `deadline`.
 pub async fn until<T>(
@@ -29,7 +33,9 @@ pub async fn until<T>(
     loop {
         match condition().await {
             Ok(value) => return Ok(value),
-            Err(complaint) if clock.monotonic() >= end => bail!("{complaint} after {deadline:?}"),
+            Err(complaint) if clock.monotonic() >= end => {
+                return Err(Overdue(format!("{complaint} after {deadline:?}")).into());
+            }
             Err(_) => clock.sleep(LOOK_EVERY).await,
         }
     }

@@ -24,8 +24,8 @@ pub enum Attempt {
     Refused {
         /// In the member's words.
         why: String,
-        /// The number of the member that leads, if the refusal named it.
-        leader: Option<u32>,
+        /// The address of the member that leads, if the refusal named it.
+        leader: Option<String>,
     },
     /// Nobody knows.
     Unknown(String),
@@ -42,6 +42,7 @@ pub enum Attempt {
 #[derive(Debug)]
 pub struct Connection {
     member: u32,
+    address: String,
     namespace: String,
     client: Option<KeyValueClient<Channel>>,
 }
@@ -49,8 +50,14 @@ pub struct Connection {
 impl Connection {
     /// To the member of that number.
     pub fn to(member: u32) -> Self {
+        Self::at(member, network::address(member))
+    }
+
+    /// To the member of that number, which is reached at `address`.
+    pub fn at(member: u32, address: String) -> Self {
         Self {
             member,
+            address,
             namespace: "default".to_owned(),
             client: None,
         }
@@ -64,7 +71,7 @@ impl Connection {
     /// Makes the connection if there is none; whether there is one now.
     pub async fn connect(&mut self) -> bool {
         if self.client.is_none() {
-            let address = format!("http://{}", network::address(self.member));
+            let address = format!("http://{}", self.address);
             let Ok(endpoint) = Endpoint::from_shared(address) else {
                 return false;
             };
@@ -113,25 +120,21 @@ fn understand(response: wire::KvResponse) -> Attempt {
         Some(outcome) => return Attempt::Done { member, outcome },
         None => return Attempt::Unknown("an empty answer".to_owned()),
     };
-    match failure.reason() {
+    let reason = failure.reason();
+    match reason {
         Reason::NotLeader
         | Reason::Invalid
         | Reason::NoNamespace
         | Reason::Quota
         | Reason::NoLease
         | Reason::Busy => Attempt::Refused {
-            leader: member_at(&failure.leader_address),
-            why: format!("{:?} {}", failure.reason(), failure.message),
+            leader: Some(failure.leader_address).filter(|address| !address.is_empty()),
+            why: format!("{:?} {}", reason, failure.message),
         },
         Reason::Unspecified | Reason::Unknown => {
             Attempt::Unknown(format!("{:?} {}", failure.reason(), failure.message))
         }
     }
-}
-
-/// The member with that address.
-fn member_at(address: &str) -> Option<u32> {
-    (1..=network::MEMBERS_MAX).find(|member| network::address(*member) == address)
 }
 
 /// The entry of one key, or those of all keys that begin with `prefix`.

@@ -13,6 +13,7 @@ use flott_proto::wire::kv_response;
 use tokio_util::sync::CancellationToken;
 
 use super::client::{self, Attempt, Connection};
+use crate::cluster::network;
 
 /// Begins the name of every key.
 const PREFIX: &str = "ledger/";
@@ -149,7 +150,8 @@ impl Ledger {
                 // Not back to the one that was just asked, whoever says so.
                 Attempt::Refused { leader, .. } => {
                     self.entries().unknown.remove(&key);
-                    let named = leader.map(|leader| leader - 1);
+                    let at = |member: &u32| leader.as_ref() == Some(&network::address(*member + 1));
+                    let named = (0..self.members).find(at);
                     target = named.filter(|named| *named != target).unwrap_or(next);
                 }
             }

@@ -2,9 +2,11 @@
 //!
 //! - [`flights`]: a job with an input made up by rule. [`registers`]: clients of the key-value space that read, write and
 //!   swap the same few keys. [`ledger`]: writers of many keys, each written once, all read back at the end.
+//! - [`sequence`]: a job over any number of records whose right result is a formula.
 //! - [`client`]: one attempt, one answer.
 
 pub mod client;
 pub mod flights;
 pub mod ledger;
 pub mod registers;
+pub mod sequence;

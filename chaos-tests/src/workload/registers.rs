@@ -13,6 +13,7 @@ use flott_proto::wire::{self, kv_operation_result, kv_response};
 use tokio_util::sync::CancellationToken;
 
 use super::client::{self, Attempt, Connection};
+use crate::cluster::network;
 use crate::history::{Action, Operation, Outcome, Value};
 use crate::seed::Random;
 
@@ -47,6 +48,8 @@ pub struct Registers {
     pub keys: u32,
     /// Members are numbered from 1.
     pub members: u32,
+    /// Where they are reached, in that order.
+    addresses: Vec<String>,
     /// Begins the name of every key.
     pub prefix: String,
     /// Times in the history are since then.
@@ -61,9 +64,16 @@ pub struct Registers {
 impl Registers {
     /// Fresh registers; the run begins now.
     pub fn new(keys: u32, members: u32, prefix: &str, clock: SharedClock) -> Arc<Self> {
+        let addresses = (1..=members).map(network::address).collect();
+        Self::at(keys, addresses, prefix, clock)
+    }
+
+    /// The same of the members at `addresses`.
+    pub fn at(keys: u32, addresses: Vec<String>, prefix: &str, clock: SharedClock) -> Arc<Self> {
         Arc::new(Self {
             keys,
-            members,
+            members: addresses.len() as u32,
+            addresses,
             prefix: prefix.to_owned(),
             start: clock.monotonic(),
             clock,
@@ -86,6 +96,19 @@ impl Registers {
     /// Operations of all clients that were answered.
     pub fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// A connection to each member, not made yet.
+    pub fn connections(&self) -> Vec<Connection> {
+        let addresses = (1..).zip(&self.addresses);
+        addresses
+            .map(|(member, address)| Connection::at(member, address.clone()))
+            .collect()
+    }
+
+    fn member_at(&self, address: &str) -> Option<u32> {
+        let index = self.addresses.iter().position(|known| known == address)?;
+        Some(index as u32 + 1)
     }
 
     /// The name of a register.
@@ -119,7 +142,7 @@ impl Client {
             number,
             kind,
             random,
-            connections: (1..=registers.members).map(Connection::to).collect(),
+            connections: registers.connections(),
             home,
             believed: home,
             values: 0,
@@ -252,7 +275,7 @@ impl Client {
             }
             Attempt::Refused { why, leader } => {
                 self.believed = leader
-                    .filter(|leader| *leader <= self.registers.members)
+                    .and_then(|address| self.registers.member_at(&address))
                     .unwrap_or(anybody);
                 Some(Outcome::Failed(why))
             }

@@ -8,11 +8,13 @@
 //!   [`operations`]: JobManagers are restarted, replaced and asked to hand over while a job runs. [`recovery`]: they are
 //!   lost, and the job goes on from a backup or from what survives.
 //!   [`security`]: the same over TLS, and who is not let in.
-//! - [`chaos`]: the replicated state alone, in namespaces where networks are cut and disks lose power.
+//! - [`chaos`]: the replicated state alone, in namespaces where networks are cut and disks lose power. [`campaign`]: `chaos run`:
+//!   everything at once, from a seed.
 //!
 //! The nextest profile runs these one at a time; [`alone`] does the same under plain `cargo test`.
 
 mod bad_input;
+mod campaign;
 mod chaos;
 mod damage;
 mod failpoints;
@@ -27,6 +29,7 @@ mod operations;
 mod recovery;
 mod rescale;
 mod savepoints;
+mod scenarios;
 mod security;
 mod unaligned;
 

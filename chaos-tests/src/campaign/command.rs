@@ -1,0 +1,434 @@
+//! The verbs of `chaos` that concern whole runs: `run`, `replay`, `check`, `shrink`, `heal`.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use clap::{Args, ValueEnum};
+use flott_node::SharedClock;
+use serde::de::DeserializeOwned;
+
+use super::fault::Kind;
+use super::judge::{judge, text_of};
+use super::place::Place;
+use super::plan::{Plan, Wanted, Workload};
+use super::run::{Course, run as carry_out};
+use super::{shrink, undo};
+use crate::cluster::{flott, flott_binary};
+use crate::history::History;
+use crate::invariants::sequence::{Extent, Reader};
+use crate::invariants::{checkpoint_log, jobs};
+use crate::report::Verdict;
+use crate::target::store;
+
+/// A smaller plan is kept if it fails once in so many runs.
+const REPEATS: u32 = 3;
+
+/// Records per second of the sequence job on a cluster that has other work to do.
+const OBSERVED_RATE: u64 = 2_000;
+
+/// Somebody who listens.
+pub type Say = dyn Fn(&str) + Sync;
+
+/// `chaos run`
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// What the plan is made from; the same seed with the same options makes the same plan
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// So many runs, with rising seeds; ends with the first that did not hold
+    #[arg(long, default_value_t = 1)]
+    pub runs: u64,
+    /// Begins no further run after so many minutes in all
+    #[arg(long)]
+    pub for_minutes: Option<f64>,
+    /// Minutes of faults in each run
+    #[arg(long, default_value_t = 1.0)]
+    pub minutes: f64,
+    /// Where: processes of its own on this machine, without root
+    #[arg(long, value_enum, default_value_t = Target::Local)]
+    pub target: Target,
+    /// Break nothing: run the workloads and checkers on a cluster that is there
+    #[arg(long, requires = "jobmanagers")]
+    pub observe_only: bool,
+    /// With --observe-only: that cluster's JobManagers (what `flott local` prints)
+    #[arg(
+        long,
+        short = 'm',
+        env = "FLOTT_JOBMANAGER",
+        value_delimiter = ',',
+        value_name = "HOST:PORT,…"
+    )]
+    pub jobmanagers: Vec<String>,
+    /// Exactly these kinds of faults [default: a random part of all]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub faults: Option<Vec<Kind>>,
+    /// Exactly these workloads [default: seq, and a random part of the others]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub workloads: Option<Vec<Workload>>,
+    /// Records per second of the sequence job [default: one of a few]
+    #[arg(long)]
+    pub rate: Option<u64>,
+    /// End the sequence job's input after so many records, and check that all of them are there
+    #[arg(long, default_value_t = 0)]
+    pub records: u64,
+    /// Print the plans as JSON instead of carrying them out
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The program under test [default: the `flott` beside this program]
+    #[arg(long)]
+    pub flott: Option<PathBuf>,
+    /// Keep the files of runs that held, too
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// Kinds of places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Target {
+    /// Processes of our own, and a network in user space.
+    Local,
+}
+
+/// `chaos replay`
+#[derive(Clone, Debug, Args)]
+pub struct ReplayArgs {
+    /// A plan.json
+    pub plan: PathBuf,
+    /// The program under test [default: the `flott` beside this program]
+    #[arg(long)]
+    pub flott: Option<PathBuf>,
+    /// Keep the files if it held, too
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// Runs plans made from seeds. The worst verdict.
+pub async fn run(
+    arguments: &RunArgs,
+    directory: &Path,
+    clock: &SharedClock,
+    say: &Say,
+) -> anyhow::Result<Verdict> {
+    ensure!(
+        arguments.minutes > 0.0 && arguments.minutes <= 10_000.0,
+        "--minutes must be above 0"
+    );
+    let length = Duration::from_secs_f64(arguments.minutes * 60.0);
+    let deadline = arguments
+        .for_minutes
+        .map(|minutes| clock.monotonic() + Duration::from_secs_f64(minutes.clamp(0.0, 1e6) * 60.0));
+    let (place, kinds) = match arguments.observe_only {
+        true => (Place::Observed(arguments.jobmanagers.clone()), Vec::new()),
+        false => (Place::Local, possible_kinds(arguments.faults.as_deref())?),
+    };
+    let workloads = arguments
+        .workloads
+        .as_ref()
+        .map(|all| all.iter().copied().collect());
+    let wanted = Wanted {
+        length,
+        kinds,
+        all_kinds: arguments.faults.is_some(),
+        workloads: match arguments.observe_only {
+            true => Some(workloads.unwrap_or_else(|| BTreeSet::from(Workload::ALL))),
+            false => workloads,
+        },
+        records_per_second: match arguments.observe_only {
+            true => arguments.rate.or(Some(OBSERVED_RATE)),
+            false => arguments.rate,
+        },
+    };
+    for seed in arguments.seed..arguments.seed.saturating_add(arguments.runs) {
+        if deadline.is_some_and(|deadline| clock.monotonic() >= deadline) {
+            break;
+        }
+        let mut plan = Plan::from_seed(seed, &wanted);
+        plan.knobs.records = arguments.records;
+        if arguments.dry_run {
+            say(&serde_json::to_string_pretty(&plan)?);
+            continue;
+        }
+        let options = options_of(arguments, seed);
+        let course = Course {
+            plan,
+            place: place.clone(),
+            length,
+            directory: directory.join(format!("seed-{seed}")),
+            binary: binary(arguments.flott.as_deref())?,
+        };
+        let verdict = one(
+            &course,
+            clock,
+            say,
+            &format!("chaos run {options}"),
+            arguments.keep,
+        )
+        .await?;
+        if verdict != Verdict::Held {
+            return Ok(verdict);
+        }
+    }
+    Ok(Verdict::Held)
+}
+
+fn possible_kinds(wanted: Option<&[Kind]>) -> anyhow::Result<Vec<Kind>> {
+    if let Some(wanted) = wanted {
+        ensure!(
+            store::AVAILABLE || !wanted.iter().any(|kind| kind.is_of_store()),
+            "this program was built without its object store: build it with --features object-store"
+        );
+        return Ok(wanted.to_vec());
+    }
+    let possible = Kind::ALL
+        .into_iter()
+        .filter(|kind| store::AVAILABLE || !kind.is_of_store());
+    Ok(possible.collect())
+}
+
+/// The options that make the same plan again.
+fn options_of(arguments: &RunArgs, seed: u64) -> String {
+    fn names<T: ValueEnum>(all: &[T]) -> String {
+        let names = all.iter().filter_map(ValueEnum::to_possible_value);
+        names
+            .map(|value| value.get_name().to_owned())
+            .collect::<Vec<_>>()
+            .join(",")
+    }
+    let mut options = format!("--seed {seed} --minutes {}", arguments.minutes);
+    if let Some(faults) = &arguments.faults {
+        options += &format!(" --faults {}", names(faults));
+    }
+    if let Some(workloads) = &arguments.workloads {
+        options += &format!(" --workloads {}", names(workloads));
+    }
+    if let Some(rate) = arguments.rate {
+        options += &format!(" --rate {rate}");
+    }
+    if arguments.records > 0 {
+        options += &format!(" --records {}", arguments.records);
+    }
+    if arguments.observe_only {
+        options += &format!(" --observe-only -m {}", arguments.jobmanagers.join(","));
+    }
+    options
+}
+
+fn binary(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let Some(given) = given else {
+        return flott_binary();
+    };
+    ensure!(given.is_file(), "{} is no program", given.display());
+    Ok(given.canonicalize()?)
+}
+
+/// Carries a plan out again. A seed replays the plan, not the interleaving.
+pub async fn replay(
+    arguments: &ReplayArgs,
+    directory: &Path,
+    clock: &SharedClock,
+    say: &Say,
+) -> anyhow::Result<Verdict> {
+    let plan = read_plan(&arguments.plan)?;
+    let course = Course {
+        length: plan.ends(),
+        place: Place::Local,
+        directory: directory.join("replay"),
+        binary: binary(arguments.flott.as_deref())?,
+        plan,
+    };
+    let again = format!("chaos replay {}", arguments.plan.display());
+    one(&course, clock, say, &again, arguments.keep).await
+}
+
+fn read_plan(path: &Path) -> anyhow::Result<Plan> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is no plan", path.display()))
+}
+
+/// One run: the first and the last line, and what lies between.
+async fn one(
+    course: &Course,
+    clock: &SharedClock,
+    say: &Say,
+    again: &str,
+    keep: bool,
+) -> anyhow::Result<Verdict> {
+    let version = flott(&course.binary, &["--version"])
+        .await?
+        .stdout
+        .trim()
+        .to_owned();
+    let place = match &course.place {
+        Place::Local => "local",
+        Place::Observed(_) => "observed",
+    };
+    let plan = &course.plan;
+    let title = format!(
+        "CHAOS seed={} plan={} target={place} ({version})",
+        plan.seed,
+        plan.digest()
+    );
+    let kinds: Vec<String> = plan.kinds().iter().map(ToString::to_string).collect();
+    let knobs = &plan.knobs;
+    let on = match &course.place {
+        Place::Local => format!(
+            "{} JobManagers, {} TaskManagers of our own",
+            knobs.jobmanagers, knobs.taskmanagers
+        ),
+        Place::Observed(addresses) => format!("the cluster of {}", addresses.join(", ")),
+    };
+    let broken = match kinds.is_empty() {
+        true => "nothing is broken".to_owned(),
+        false => format!("{} faults: {}", plan.steps.len(), kinds.join(", ")),
+    };
+    say(&format!(
+        "{title}\n  {broken}, within {} s\n  workloads {:?} on {on}; the sequence job reads {} records/s at parallelism {}",
+        course.length.as_secs(),
+        plan.workloads,
+        knobs.records_per_second,
+        knobs.parallelism,
+    ));
+    let evidence = carry_out(course, clock, say).await?;
+    let (verdict, mut report) = judge(plan, &evidence);
+    report.version = version;
+    report.place = place.to_owned();
+    std::fs::write(
+        course.directory.join("report.json"),
+        serde_json::to_vec_pretty(&report)?,
+    )?;
+    say(&text_of(&report));
+    say(&format!("{title}: {verdict}"));
+    if verdict == Verdict::Held {
+        if !keep {
+            tidy(&course.directory)?;
+        }
+    } else {
+        let kept = course.directory.display();
+        say(&format!(
+            "REPRODUCE: {again}\n  the same plan: chaos replay {kept}/plan.json\n  judge again:   chaos check {kept}\n  smaller plans: chaos shrink {kept}/plan.json\n  kept: plan, history, faults, logs and data of all processes, output, in {kept}"
+        ));
+    }
+    Ok(verdict)
+}
+
+/// Of a run that held, plan, report and histories are worth keeping; data and output are not.
+fn tidy(directory: &Path) -> anyhow::Result<()> {
+    for bulky in ["cluster", "checkpoints", "savepoints", "out"] {
+        let path = directory.join(bulky);
+        if path.is_dir() {
+            std::fs::remove_dir_all(&path)
+                .with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Smaller and smaller plans, for as long as one of them does not hold. The smallest is left beside the plan.
+pub async fn shrink(
+    arguments: &ReplayArgs,
+    directory: &Path,
+    clock: &SharedClock,
+    say: &Say,
+) -> anyhow::Result<Verdict> {
+    let mut plan = read_plan(&arguments.plan)?;
+    let binary = binary(arguments.flott.as_deref())?;
+    let mut runs = 0_u32;
+    'smaller: loop {
+        for candidate in shrink::smaller(&plan) {
+            for _ in 0..REPEATS {
+                runs += 1;
+                let course = Course {
+                    length: candidate.ends(),
+                    place: Place::Local,
+                    directory: directory.join(format!("shrink-{runs}")),
+                    binary: binary.clone(),
+                    plan: candidate.clone(),
+                };
+                let evidence = carry_out(&course, clock, &|_| {}).await?;
+                let (verdict, _) = judge(&candidate, &evidence);
+                let fails = matches!(verdict, Verdict::Violated(_));
+                say(&format!(
+                    "{} steps of {:?}: {}",
+                    candidate.steps.len(),
+                    candidate.kinds(),
+                    if fails { "still fails" } else { "held" }
+                ));
+                if fails {
+                    plan = candidate;
+                    let smallest = arguments.plan.with_extension("small.json");
+                    std::fs::write(&smallest, serde_json::to_vec_pretty(&plan)?)?;
+                    continue 'smaller;
+                }
+                tidy(&course.directory)?;
+            }
+        }
+        break;
+    }
+    say(&format!(
+        "{} steps are left after {runs} runs: {}",
+        plan.steps.len(),
+        serde_json::to_string(&plan)?
+    ));
+    Ok(Verdict::Held)
+}
+
+/// Undoes what a run that died has left.
+pub fn heal(directory: &Path, say: &Say) -> anyhow::Result<()> {
+    let journal = match directory.is_dir() {
+        true => directory.join(undo::FILE),
+        false => directory.to_owned(),
+    };
+    let done = undo::heal(&journal, i64::MAX)?;
+    for line in &done {
+        say(line);
+    }
+    say(&format!("{} faults were pending", done.len()));
+    Ok(())
+}
+
+/// Judges again what a run has left in its directory.
+pub fn check(directory: &Path, say: &Say) -> anyhow::Result<Verdict> {
+    let plan = read_plan(&directory.join("plan.json"))?;
+    let path = directory.join("history.jsonl");
+    let file = File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let history = History::read_from(BufReader::new(file))?;
+    let (mut violations, mut doubts) = (Vec::new(), Vec::new());
+    if plan.workloads.contains(&Workload::Register) {
+        match crate::runs::linearizability::check_again(&history)? {
+            Verdict::Held => {}
+            Verdict::Violated(more) => violations.extend(more),
+            Verdict::Unknown(more) => doubts.extend(more),
+        }
+    }
+    violations.extend(jobs::check(&lines(&directory.join("jobs.jsonl"))?, false));
+    violations.extend(checkpoint_log::check(&lines(
+        &directory.join("checkpoints.jsonl"),
+    )?));
+    let output = directory.join("out");
+    if output.is_dir() {
+        let mut reader = Reader::default();
+        reader.read(&output)?;
+        let found = reader.finish(match plan.knobs.records {
+            0 => Extent::NoGaps,
+            records => Extent::All(records),
+        });
+        say(&found.to_string());
+        if !found.is_clean() {
+            violations.push(found.to_string());
+        }
+    } else if plan.workloads.contains(&Workload::Seq) {
+        doubts.push("the output of the sequence job is not there any more".to_owned());
+    }
+    Ok(Verdict::of(violations, doubts))
+}
+
+fn lines<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Vec<T>> {
+    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let parse = |line: std::io::Result<String>| Ok(serde_json::from_str(&line?)?);
+    BufReader::new(file).lines().map(parse).collect()
+}

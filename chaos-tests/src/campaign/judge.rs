@@ -1,0 +1,433 @@
+//! The verdict on a run, and the figures that are published. Pure.
+//!
+//! *Unknown* is a verdict of its own: a planned kind of fault that was never installed, or a workload that made no progress
+//! while faults were under way, has shown nothing.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use super::fault::Kind;
+use super::observe::Seen;
+use super::plan::{Plan, Workload};
+use super::strike::{Outcome, Struck};
+use crate::history::{Counts, History, Outcome as Answer};
+use crate::invariants::linearizable::{self, Limits};
+use crate::invariants::sequence::Found;
+use crate::invariants::{checkpoint_log, jobs};
+use crate::report::Verdict;
+
+/// With fewer answers while faults were under way, registers have shown little.
+const ACKNOWLEDGED_MIN: u64 = 50;
+
+/// If the harness itself comes late so often, what did not happen in time says nothing.
+const TOO_LATE_PERCENT: u64 = 5;
+
+/// What there is to judge. Times are milliseconds since the run began.
+#[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "their names say it")]
+pub struct Evidence {
+    pub struck: Vec<Struck>,
+    pub history: History,
+    /// When the history's clock began.
+    pub registers_begin_ms: u64,
+    pub seen: Seen,
+    pub job: Option<String>,
+    pub job_finished: bool,
+    pub sequence: Option<Found>,
+    pub closure: Option<Closure>,
+    pub liveness: Option<Liveness>,
+    /// What must not happen, and did: a process that ended by itself, say.
+    pub broken: Vec<String>,
+    /// What did not happen in time.
+    pub overdue: Vec<String>,
+    /// How often of a hundred times the harness itself came late.
+    pub late_percent: u64,
+    /// Lines of logs.
+    pub suspicious: Vec<String>,
+    pub faults_from_ms: u64,
+    pub faults_until_ms: u64,
+    pub length_ms: u64,
+    pub records_before: u64,
+    pub records_after: u64,
+    pub checkpoint_before: u64,
+    pub checkpoint_after: u64,
+    pub acknowledged_before: u64,
+    pub acknowledged_after: u64,
+    /// The last list of jobs was taken when everything had been healed.
+    pub is_over: bool,
+}
+
+/// The files of the sequence job's checkpoints, at the end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "their names say it")]
+pub struct Closure {
+    pub checkpoints: u64,
+    pub files: u64,
+    pub bytes: u64,
+    /// Needed, and missing or changed.
+    pub damaged: Vec<String>,
+    /// Not needed, and there: left by processes that were killed, and collected.
+    pub orphans: u64,
+}
+
+/// How long after healing things worked again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "their names say it")]
+pub struct Liveness {
+    pub leader_ms: u64,
+    pub writes_ms: u64,
+    pub tasks_ms: u64,
+    pub checkpoint_ms: u64,
+    pub records_ms: u64,
+}
+
+/// What became of the steps of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "their names say it")]
+pub struct Struckness {
+    pub planned: u64,
+    pub installed: u64,
+    /// Of those, of the leader.
+    pub of_leader: u64,
+    pub skipped: u64,
+    pub indeterminate: u64,
+}
+
+/// One run in figures: `report.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "their names say it")]
+pub struct Report {
+    pub seed: u64,
+    pub plan: String,
+    /// The version of the program under test, in its words.
+    pub version: String,
+    pub place: String,
+    /// `held`, `violated` or `unknown`.
+    pub verdict: String,
+    pub violations: Vec<String>,
+    pub doubts: Vec<String>,
+    pub length_ms: u64,
+    pub faults_ms: u64,
+    #[serde(default)]
+    pub late_percent: u64,
+    pub faults: BTreeMap<Kind, Struckness>,
+    pub leader_changes: u64,
+    /// From a fault that struck the leader to the first write that another member acknowledged.
+    pub failovers_ms: Vec<u64>,
+    pub attempts: u64,
+    pub checkpoints: u64,
+    pub writes_acknowledged: u64,
+    pub operations: u64,
+    pub operations_unknown: u64,
+    pub registers_checked: u64,
+    pub jobs_submitted: u64,
+    pub jobs_acknowledged: u64,
+    pub jobs_canceled: u64,
+    pub lists: u64,
+    pub records_verified: u64,
+    pub records_lost: u64,
+    pub records_duplicated: u64,
+    pub records_out_of_order: u64,
+    pub records_unknown: u64,
+    pub closure: Option<Closure>,
+    pub liveness: Option<Liveness>,
+}
+
+/// A struck step as a line for people.
+pub fn line_of(struck: &Struck) -> String {
+    let outcome = match &struck.outcome {
+        Outcome::Installed { nodes, led } => {
+            let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+            let led = if *led { ", who led" } else { "" };
+            format!("{}{led}", nodes.join(", "))
+        }
+        Outcome::Skipped(why) => format!("SKIPPED, {why}"),
+        Outcome::Indeterminate(why) => format!("INDETERMINATE, {why}"),
+    };
+    let seconds = |ms: u64| ms as f64 / 1e3;
+    format!(
+        "{:>8.1} s  {:<34} for {:>4.1} s  {outcome}",
+        seconds(struck.from_ms),
+        struck.step.text(),
+        seconds(struck.until_ms - struck.from_ms),
+    )
+}
+
+/// What the run has shown.
+pub fn judge(plan: &Plan, evidence: &Evidence) -> (Verdict, Report) {
+    let faults = count(plan, &evidence.struck);
+    let mut violations = evidence.broken.clone();
+    let mut doubts = Vec::new();
+    if evidence.late_percent < TOO_LATE_PERCENT {
+        violations.extend(evidence.overdue.iter().cloned());
+    } else {
+        let busy = format!(
+            "the machine was too busy ({}% of our own timers came late)",
+            evidence.late_percent
+        );
+        doubts.extend(
+            evidence
+                .overdue
+                .iter()
+                .map(|what| format!("{what}, but {busy}")),
+        );
+    }
+    violations.extend(
+        evidence
+            .suspicious
+            .iter()
+            .map(|line| format!("in the log of {line}")),
+    );
+    violations.extend(evidence.seen.leaders.conflicts().iter().cloned());
+    violations.extend(jobs::check(&evidence.seen.jobs, evidence.is_over));
+    violations.extend(checkpoint_log::check(&evidence.seen.checkpoints));
+    if let Some(found) = evidence.sequence.as_ref().filter(|found| !found.is_clean()) {
+        violations.push(found.to_string());
+    }
+    if let Some(closure) = &evidence.closure {
+        violations.extend(
+            closure
+                .damaged
+                .iter()
+                .map(|file| format!("a checkpoint needs {file}")),
+        );
+    }
+    let mut registers_checked = 0;
+    if plan.workloads.contains(&Workload::Register) {
+        let judged = linearizable::check(&evidence.history, Limits::default());
+        registers_checked = (judged.linearizable + judged.violations.len()) as u64;
+        violations.extend(judged.violations.iter().map(ToString::to_string));
+        if !judged.undecided.is_empty() {
+            doubts.push(format!("registers {:?} were not decided", judged.undecided));
+        }
+    }
+    doubts.extend(vacuity(plan, evidence, &faults));
+    let verdict = Verdict::of(violations.clone(), doubts.clone());
+    let counts: Counts = evidence.history.counts();
+    let jobs = jobs::counts(&evidence.seen.jobs);
+    let found = evidence.sequence.clone().unwrap_or_default();
+    let writes = crate::runs::linearizability::acknowledged_writes(&evidence.history);
+    let report = Report {
+        seed: plan.seed,
+        plan: plan.digest(),
+        version: String::new(),
+        place: String::new(),
+        verdict: match verdict {
+            Verdict::Held => "held",
+            Verdict::Violated(_) => "violated",
+            Verdict::Unknown(_) => "unknown",
+        }
+        .to_owned(),
+        violations,
+        doubts,
+        length_ms: evidence.length_ms,
+        faults_ms: evidence
+            .faults_until_ms
+            .saturating_sub(evidence.faults_from_ms),
+        late_percent: evidence.late_percent,
+        faults,
+        leader_changes: evidence.seen.leader_changes,
+        failovers_ms: failovers(evidence),
+        attempts: evidence.seen.attempts,
+        checkpoints: evidence.seen.newest_checkpoint,
+        writes_acknowledged: writes.len() as u64,
+        operations: counts.attempted,
+        operations_unknown: counts.unknown,
+        registers_checked,
+        jobs_submitted: jobs.submitted,
+        jobs_acknowledged: jobs.acknowledged,
+        jobs_canceled: jobs.canceled,
+        lists: jobs.lists,
+        records_verified: found.verified,
+        records_lost: found.lost,
+        records_duplicated: found.duplicated,
+        records_out_of_order: found.out_of_order,
+        records_unknown: found.unknown,
+        closure: evidence.closure.clone(),
+        liveness: evidence.liveness,
+    };
+    (verdict, report)
+}
+
+fn count(plan: &Plan, struck: &[Struck]) -> BTreeMap<Kind, Struckness> {
+    let mut counts: BTreeMap<Kind, Struckness> = BTreeMap::new();
+    for step in &plan.steps {
+        counts.entry(step.kind).or_default().planned += 1;
+    }
+    for struck in struck {
+        let count = counts.entry(struck.step.kind).or_default();
+        match &struck.outcome {
+            Outcome::Installed { led, .. } => {
+                count.installed += 1;
+                count.of_leader += u64::from(*led);
+            }
+            Outcome::Skipped(_) => count.skipped += 1,
+            Outcome::Indeterminate(_) => count.indeterminate += 1,
+        }
+    }
+    counts
+}
+
+/// Why the run has shown less than was planned.
+fn vacuity(plan: &Plan, evidence: &Evidence, faults: &BTreeMap<Kind, Struckness>) -> Vec<String> {
+    let mut doubts = Vec::new();
+    for (kind, count) in faults {
+        if count.installed == 0 {
+            doubts.push(format!(
+                "{kind} was planned {} times and never installed",
+                count.planned
+            ));
+        }
+    }
+    let leaders_killed = faults.get(&Kind::Kill).map_or(0, |kill| kill.of_leader);
+    if leaders_killed > 0 && evidence.seen.leader_changes == 0 {
+        doubts.push("the leader was killed, and nobody else was seen to lead".to_owned());
+    }
+    if plan.workloads.contains(&Workload::Seq) {
+        if evidence.records_after <= evidence.records_before {
+            doubts.push("no records were committed while faults were under way".to_owned());
+        }
+        if evidence.checkpoint_after <= evidence.checkpoint_before {
+            doubts.push("no checkpoint was completed while faults were under way".to_owned());
+        }
+    }
+    let answered = evidence.acknowledged_after
+        - evidence
+            .acknowledged_before
+            .min(evidence.acknowledged_after);
+    if plan.workloads.contains(&Workload::Register) && answered < ACKNOWLEDGED_MIN {
+        doubts.push(format!(
+            "only {answered} operations of registers were answered while faults were under way"
+        ));
+    }
+    if plan.workloads.contains(&Workload::Jobs)
+        && jobs::counts(&evidence.seen.jobs).acknowledged < 2
+    {
+        doubts.push("hardly any job was accepted".to_owned());
+    }
+    doubts
+}
+
+/// From each fault that made a leader unable to lead, to the first write acknowledged by another.
+fn failovers(evidence: &Evidence) -> Vec<u64> {
+    let mut writes: Vec<(u64, u32)> = evidence
+        .history
+        .operations
+        .iter()
+        .filter(|operation| operation.outcome == Answer::Done)
+        .map(|operation| {
+            let ended = evidence.registers_begin_ms + operation.ended_ns / 1_000_000;
+            (ended, operation.member)
+        })
+        .collect();
+    writes.sort_unstable();
+    let lost_its_leader = |struck: &&Struck| {
+        let kind = struck.step.kind;
+        let takes_lead = matches!(kind, Kind::Kill | Kind::Pause | Kind::Isolate | Kind::Mute);
+        let of_leader =
+            matches!(&struck.outcome, Outcome::Installed { nodes, led: true } if nodes.len() == 1);
+        takes_lead && of_leader
+    };
+    let struck = evidence.struck.iter().filter(lost_its_leader);
+    let mut failovers = Vec::new();
+    for struck in struck {
+        let before = writes
+            .iter()
+            .rev()
+            .find(|(ended, _)| *ended <= struck.from_ms);
+        let Some((_, leader)) = before else { continue };
+        let next = writes
+            .iter()
+            .find(|(ended, member)| *ended > struck.from_ms && member != leader);
+        // One that was back before anybody noticed has not been succeeded.
+        let next = next.filter(|(ended, _)| *ended <= struck.until_ms + 10_000);
+        failovers.extend(next.map(|(ended, _)| ended - struck.from_ms));
+    }
+    failovers
+}
+
+/// The report as a newcomer reads it.
+pub fn text_of(report: &Report) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let mut line = |what: &str, value: String| {
+        let _ = writeln!(text, "  {what:<22}{value}");
+    };
+    let faults: Vec<String> = report
+        .faults
+        .iter()
+        .map(|(kind, count)| match count.installed == count.planned {
+            true => format!("{kind} {}", count.installed),
+            false => format!("{kind} {} of {}", count.installed, count.planned),
+        })
+        .collect();
+    let none = || "none".to_owned();
+    line(
+        "faults installed",
+        if faults.is_empty() {
+            none()
+        } else {
+            faults.join(", ")
+        },
+    );
+    line("leader changes", report.leader_changes.to_string());
+    line(
+        "records",
+        format!(
+            "{} verified, {} lost, {} duplicated, {} out of order, {} unknown",
+            report.records_verified,
+            report.records_lost,
+            report.records_duplicated,
+            report.records_out_of_order,
+            report.records_unknown
+        ),
+    );
+    line(
+        "checkpoints",
+        format!(
+            "{} completed, attempt {} of the job",
+            report.checkpoints, report.attempts
+        ),
+    );
+    line(
+        "registers",
+        format!(
+            "{} operations ({} of unknown outcome), {} writes acknowledged, {} registers checked",
+            report.operations,
+            report.operations_unknown,
+            report.writes_acknowledged,
+            report.registers_checked
+        ),
+    );
+    line(
+        "jobs",
+        format!(
+            "{} submitted, {} acknowledged, {} canceled, {} lists",
+            report.jobs_submitted, report.jobs_acknowledged, report.jobs_canceled, report.lists
+        ),
+    );
+    if let Some(closure) = &report.closure {
+        line(
+            "files of checkpoints",
+            format!(
+                "{} in {} checkpoints, {} damaged, {} orphans collected",
+                closure.files,
+                closure.checkpoints,
+                closure.damaged.len(),
+                closure.orphans
+            ),
+        );
+    }
+    if let Some(liveness) = &report.liveness {
+        line(
+            "after healing",
+            format!(
+                "leader {} ms, all tasks {} ms, checkpoint {} ms, records {} ms",
+                liveness.leader_ms, liveness.tasks_ms, liveness.checkpoint_ms, liveness.records_ms
+            ),
+        );
+    }
+    text
+}

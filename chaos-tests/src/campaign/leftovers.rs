@@ -1,0 +1,81 @@
+//! What a run leaves: the files of its checkpoints, the logs of its processes, and what is written down about it.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::judge::{Closure, Evidence};
+use crate::cluster::Answer;
+use crate::history::History;
+use crate::target::client::Client;
+use crate::target::local::Local;
+
+/// For an answer about files.
+const ANSWER_BOUND: Duration = Duration::from_secs(60);
+
+/// Everything that retained checkpoints need is there; what is not needed is cleaned up without harm.
+pub async fn closure(client: &Client, job: &str) -> anyhow::Result<Closure> {
+    let ask = async |arguments: &[&str]| {
+        let ask = async || client.ask(arguments).await;
+        let answered = |answer: &Answer| answer.stdout.starts_with('{');
+        let answer = client
+            .until(&format!("{arguments:?}"), ANSWER_BOUND, ask, answered)
+            .await?;
+        anyhow::Ok(serde_json::from_str::<Value>(&answer.stdout)?)
+    };
+    let verify = ["checkpoints", "verify", job, "-o", "json"];
+    let verified = ask(&verify).await?;
+    let collected = ask(&["checkpoints", "gc", job, "--yes", "-o", "json"]).await?;
+    let again = ask(&verify).await?;
+    let damaged = |verified: &Value| -> Vec<String> {
+        let files = verified["damaged"].as_array().into_iter().flatten();
+        files.map(ToString::to_string).collect()
+    };
+    Ok(Closure {
+        checkpoints: again["checkpoints"].as_u64().unwrap_or(0),
+        files: again["files"].as_u64().unwrap_or(0),
+        bytes: again["bytes"].as_u64().unwrap_or(0),
+        damaged: [damaged(&verified), damaged(&again)].concat(),
+        orphans: collected["count"].as_u64().unwrap_or(0),
+    })
+}
+
+/// Lines of the logs that no process should ever write.
+pub fn suspicious_lines(local: &Local) -> Vec<String> {
+    const TOLD_MAX: usize = 10;
+    let mut found = BTreeSet::new();
+    for node in local.nodes() {
+        let text = std::fs::read(local.log(node)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let bad = text
+            .lines()
+            .filter(|line| line.contains("panicked at") || line.contains("assertion failed"));
+        found.extend(bad.take(TOLD_MAX).map(|line| format!("{node}: {line}")));
+    }
+    found.into_iter().take(TOLD_MAX).collect()
+}
+
+/// Everything seen, as JSON lines beside the plan.
+pub fn write_down(directory: &Path, evidence: &Evidence) -> anyhow::Result<()> {
+    fn lines<T: Serialize>(path: PathBuf, all: &[T]) -> anyhow::Result<()> {
+        let mut out = BufWriter::new(File::create(path)?);
+        for one in all {
+            serde_json::to_writer(&mut out, one)?;
+            out.write_all(b"\n")?;
+        }
+        Ok(out.flush()?)
+    }
+    let History { operations } = &evidence.history;
+    lines(directory.join("history.jsonl"), operations)?;
+    lines(directory.join("jobs.jsonl"), &evidence.seen.jobs)?;
+    lines(
+        directory.join("checkpoints.jsonl"),
+        &evidence.seen.checkpoints,
+    )?;
+    lines(directory.join("faults.jsonl"), &evidence.struck)
+}

@@ -1,0 +1,138 @@
+//! The workloads of a run, as tasks that go on until they are told to stop.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::observe::Observer;
+use crate::history::Operation;
+use crate::invariants::jobs::Event;
+use crate::seed::Random;
+use crate::target::client::Client;
+use crate::workload::registers::{Client as RegisterClient, Kind, Registers};
+use crate::workload::sequence::Sequence;
+
+/// Begins the names of all jobs of a run.
+pub const NAME: &str = "chaos";
+/// Registers that clients meet at.
+const KEYS: u32 = 8;
+/// Clients of each kind.
+const REGISTER_CLIENTS: [(Kind, u32); 3] =
+    [(Kind::Hasty, 5), (Kind::Repeating, 3), (Kind::Patient, 3)];
+/// Between the end of a small job and the next.
+const JOB_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_millis(1_500));
+/// Events of a small job, and how many a second: it lives for two seconds.
+const JOB_EVENTS: (u64, u64) = (2_000, 1_000);
+
+/// A sequence job that was accepted.
+#[derive(Clone, Debug)]
+pub struct SequenceJob {
+    #[expect(missing_docs, reason = "its name says it")]
+    pub id: String,
+    /// Where it commits to.
+    pub output: PathBuf,
+    #[expect(missing_docs, reason = "its name says it")]
+    pub sequence: Sequence,
+}
+
+/// Submits the sequence job. Its name tells this run from others on the same cluster.
+pub async fn sequence(
+    client: &Client,
+    observer: &Observer,
+    directory: &Path,
+    run: &str,
+    sequence: Sequence,
+    parallelism: u32,
+) -> anyhow::Result<SequenceJob> {
+    let output = directory.join("out");
+    let name = format!("{NAME}-seq-{run}");
+    let sql = sequence.sql(&output);
+    let id = client
+        .submit(&sql, &directory.join("seq.sql"), &name, parallelism)
+        .await
+        .context("the sequence job was not accepted")?;
+    observer.record(Event::Submitted {
+        name,
+        id: Some(id.clone()),
+        ended_ms: observer.now_ms(),
+    });
+    Ok(SequenceJob {
+        id,
+        output,
+        sequence,
+    })
+}
+
+/// Registers that nobody has written yet.
+pub fn registers(client: &Client, run: &str) -> Arc<Registers> {
+    let prefix = format!("{NAME}/{run}/");
+    Registers::at(KEYS, client.addresses(), &prefix, client.clock.clone())
+}
+
+/// Clients of the registers; each ends with what it did.
+pub fn work_registers(
+    registers: &Arc<Registers>,
+    random: &mut Random,
+    stop: &CancellationToken,
+) -> JoinSet<Vec<Operation>> {
+    let kinds = REGISTER_CLIENTS
+        .into_iter()
+        .flat_map(|(kind, count)| (0..count).map(move |_| kind));
+    let mut clients = JoinSet::new();
+    for (number, kind) in (1..).zip(kinds) {
+        let client = RegisterClient::new(registers, number, kind, random.fork());
+        clients.spawn(client.run(stop.clone()));
+    }
+    clients
+}
+
+/// Submits small jobs, one after the other, and cancels half of them.
+pub async fn work_jobs(
+    client: Arc<Client>,
+    observer: Arc<Observer>,
+    directory: PathBuf,
+    run: String,
+    mut random: Random,
+    stop: CancellationToken,
+) {
+    let mut number = 0_u64;
+    while !stop.is_cancelled() {
+        number += 1;
+        let name = format!("{NAME}-job-{run}-{number}");
+        let submitted = client
+            .submit(&small_job(), &directory.join("small.sql"), &name, 1)
+            .await;
+        let id = submitted.ok();
+        observer.record(Event::Submitted {
+            name,
+            id: id.clone(),
+            ended_ms: observer.now_ms(),
+        });
+        let pause = random.between(JOB_PAUSE.0, JOB_PAUSE.1);
+        client.clock.sleep(pause).await;
+        if let Some(id) = id
+            && random.percent(50)
+            && client.json(&["cancel", &id]).await.is_ok()
+        {
+            observer.record(Event::Canceled {
+                id,
+                ended_ms: observer.now_ms(),
+            });
+        }
+    }
+}
+
+fn small_job() -> String {
+    let (events, rate) = JOB_EVENTS;
+    format!(
+        "CREATE TABLE bids (auction BIGINT, price BIGINT) WITH ('connector' = 'nexmark', 'nexmark.table-type' = 'bid',
+  'nexmark.events' = '{events}', 'nexmark.events-per-second' = '{rate}');
+CREATE TABLE nowhere (auction BIGINT, price BIGINT) WITH ('connector' = 'blackhole');
+INSERT INTO nowhere SELECT auction, price FROM bids;
+"
+    )
+}

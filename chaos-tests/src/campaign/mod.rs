@@ -1,0 +1,33 @@
+//! `chaos run`: a cluster, several workloads and many kinds of faults at once, all of it from a seed.
+//!
+//! ```text
+//! plan ─► start ─► warm-up ─► safety: faults, overlapping ─► heal ─► liveness, within a bound
+//!      ─► end the workloads ─► read what is committed, list what is stored ─► judge
+//! ```
+//!
+//! - [`fault`]: kinds of faults, whom they strike, and a step of a schedule. [`plan`]: a run from a seed; JSON. [`shrink`]:
+//!   smaller plans that might still fail.
+//! - [`undo`]: what undoes a fault, on disk before the fault; and healing by it when the harness is gone.
+//!   [`strike`]: carries steps out, and says which were installed. [`operate`]: what an operator does in between.
+//! - [`observe`]: watches jobs, checkpoints and leaders. [`load`]: the workloads.
+//!   [`pulse`]: whether the machine had time for it. [`place`]: on which cluster. [`run`]: the phases.
+//!   [`leftovers`]: files and logs at the end. [`judge`]: the verdict on a run. [`figures`]: those of
+//!   many runs. [`command`]: the verbs of the program `chaos`.
+//!
+//! A seed replays the plan, not the interleaving of real processes.
+
+pub mod command;
+pub mod fault;
+pub mod figures;
+pub mod judge;
+pub mod leftovers;
+pub mod load;
+pub mod observe;
+pub mod operate;
+pub mod place;
+pub mod plan;
+pub mod pulse;
+pub mod run;
+pub mod shrink;
+pub mod strike;
+pub mod undo;

@@ -1,0 +1,166 @@
+//! Watches a cluster as a user could: lists its jobs, a job's checkpoints, and asks every JobManager who leads.
+//!
+//! What cannot be asked at the moment is not written down: an observation is an answer.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use flott_node::SharedClock;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::invariants::checkpoint_log::{Listed, Seen as Checkpoint};
+use crate::invariants::jobs::{Event, Seen as Job};
+use crate::invariants::leaders::Leaders;
+use crate::target::client::Client;
+
+/// Everything seen, in the order in which it was.
+#[derive(Debug)]
+pub struct Observer {
+    client: Arc<Client>,
+    clock: SharedClock,
+    /// When the run began.
+    start: Duration,
+    /// Between two rounds.
+    every: Duration,
+    seen: Mutex<Seen>,
+}
+
+/// What was seen, and what clients did.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Submissions, cancellations, lists.
+    pub jobs: Vec<Event>,
+    /// Of the sequence job.
+    pub checkpoints: Vec<Listed>,
+    /// Who led in which term.
+    pub leaders: Leaders,
+    /// The newest term that was seen with a leader, and that one; and how often it was another than before.
+    pub leader: Option<(u64, u64)>,
+    #[expect(missing_docs, reason = "see above")]
+    pub leader_changes: u64,
+    /// Restarts of the sequence job, by its last attempt.
+    pub attempts: u64,
+    /// Completed checkpoints of the sequence job.
+    pub newest_checkpoint: u64,
+}
+
+impl Observer {
+    /// Sees nothing yet.
+    pub fn new(client: Arc<Client>, start: Duration, every: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            clock: client.clock.clone(),
+            client,
+            start,
+            every,
+            seen: Mutex::default(),
+        })
+    }
+
+    /// Milliseconds since the run began.
+    pub fn now_ms(&self) -> u64 {
+        self.clock
+            .monotonic()
+            .saturating_sub(self.start)
+            .as_millis() as u64
+    }
+
+    /// Writes down what a client did.
+    pub fn record(&self, event: Event) {
+        self.with(|seen| seen.jobs.push(event));
+    }
+
+    /// A look at what was seen until now.
+    pub fn with<T>(&self, look: impl FnOnce(&mut Seen) -> T) -> T {
+        look(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Watches until `stop`.
+    pub async fn watch(self: Arc<Self>, job: Option<String>, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            tokio::select! { biased;
+                () = stop.cancelled() => return,
+                () = self.look(job.as_deref()) => {}
+            }
+            tokio::select! { biased;
+                () = stop.cancelled() => return,
+                () = self.clock.sleep(self.every) => {}
+            }
+        }
+    }
+
+    /// One round.
+    pub async fn look(&self, job: Option<&str>) {
+        for status in self.client.statuses().await {
+            self.with(|seen| {
+                seen.leaders
+                    .observe(status.answered_by, status.term, status.leader);
+                // One that is cut off goes on to believe that it leads, in its old term.
+                let newest = seen.leader.map_or(0, |(term, _)| term);
+                if status.leader != 0 && status.term > newest {
+                    let another = |(_, leader)| leader != status.leader;
+                    seen.leader_changes += u64::from(seen.leader.is_some_and(another));
+                    seen.leader = Some((status.term, status.leader));
+                }
+            });
+        }
+        let called_ms = self.now_ms();
+        if let Ok(listed) = self.client.json(&["list"]).await {
+            let ended_ms = self.now_ms();
+            let jobs: Vec<Job> = listed["jobs"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(seen_job)
+                .collect();
+            let attempt = jobs
+                .iter()
+                .find(|seen| Some(seen.id.as_str()) == job)
+                .map(|seen| seen.attempt);
+            self.with(|seen| {
+                seen.attempts = seen.attempts.max(attempt.unwrap_or(0));
+                seen.jobs.push(Event::Listed {
+                    called_ms,
+                    ended_ms,
+                    jobs,
+                });
+            });
+        }
+        let Some(job) = job else { return };
+        if let Ok(listed) = self.client.json(&["checkpoints", job]).await {
+            let all = listed["checkpoints"].as_array().into_iter().flatten();
+            let list = Listed {
+                at_ms: self.now_ms(),
+                checkpoints: all.map(seen_checkpoint).collect(),
+            };
+            let newest = crate::invariants::checkpoint_log::newest(std::slice::from_ref(&list));
+            self.with(|seen| {
+                seen.newest_checkpoint = seen.newest_checkpoint.max(newest);
+                seen.checkpoints.push(list);
+            });
+        }
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn seen_job(job: &Value) -> Job {
+    Job {
+        id: text(&job["id"]),
+        name: text(&job["name"]),
+        state: text(&job["state"]),
+        attempt: job["attempt"].as_u64().unwrap_or(0),
+    }
+}
+
+fn seen_checkpoint(checkpoint: &Value) -> Checkpoint {
+    Checkpoint {
+        id: checkpoint["id"].as_u64().unwrap_or(0),
+        kind: text(&checkpoint["kind"]),
+        status: text(&checkpoint["status"]),
+        triggered_at: text(&checkpoint["triggered_at"]),
+        size_bytes: checkpoint["size_bytes"].as_u64().unwrap_or(0),
+    }
+}

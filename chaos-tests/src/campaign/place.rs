@@ -1,0 +1,46 @@
+//! Where a run takes place, and how a cluster of our own is made for it.
+
+use std::path::Path;
+
+use super::plan::Plan;
+use crate::target::local::Shape;
+use crate::target::store::Store;
+
+/// Where a run takes place.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// Processes of our own.
+    Local,
+    /// Somebody's cluster, by the addresses of its JobManagers. Nothing is broken there.
+    Observed(Vec<String>),
+}
+
+/// The cluster that the plan wants, with everything that it stores below `directory`, or in `store`.
+pub fn shape(plan: &Plan, directory: &Path, store: Option<&Store>) -> Shape {
+    let knobs = &plan.knobs;
+    let mut settings: Vec<String> = knobs
+        .settings
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let checkpoints = match store {
+        Some(store) => store.url(),
+        None => directory.join("checkpoints").display().to_string(),
+    };
+    settings.extend([
+        format!("execution.checkpointing.dir={checkpoints}"),
+        format!(
+            "execution.checkpointing.savepoint-dir={}",
+            directory.join("savepoints").display()
+        ),
+        // A job that has ended must be seen to stay so until the end of the run.
+        "jobstore.expiration-time=24 h".to_owned(),
+    ]);
+    Shape {
+        jobmanagers: knobs.jobmanagers,
+        taskmanagers: knobs.taskmanagers,
+        slots: knobs.slots,
+        settings,
+        environment: store.map(Store::environment).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,467 @@
+//! One run, from the plan to the evidence.
+//!
+//! An error of the harness itself is an error; what the cluster did wrong is evidence. Whatever happens, the processes are
+//! healed or gone at the end, and everything seen is in the run's directory: plan, history, jobs, checkpoints, faults, logs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use flott_node::SharedClock;
+use serde_json::Value;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::judge::{Evidence, Liveness};
+use super::leftovers::{closure, suspicious_lines, write_down};
+use super::load::{self, SequenceJob};
+use super::observe::Observer;
+use super::place::{Place, shape};
+use super::plan::{Plan, Workload};
+use super::pulse::Pulse;
+use super::strike::{self, Site, Struck};
+use super::undo::{self, Journal};
+use crate::invariants::sequence::{Extent, Reader};
+use crate::runs::Overdue;
+use crate::runs::linearizability::{final_reads, show_liveness};
+use crate::seed::Random;
+use crate::target::client::{Client, all_tasks_run, is_terminal};
+use crate::target::local::Local;
+use crate::target::store::Store;
+use crate::workload::registers::Registers;
+use crate::workload::sequence::Sequence;
+
+/// For the first checkpoint and the first committed records.
+const WARM_UP_BOUND: Duration = Duration::from_secs(120);
+/// For everything to work again, once everything is healed. Flink's own suite allows 180 s.
+pub const LIVENESS_BOUND: Duration = Duration::from_secs(60);
+/// For a job to end that was told to.
+const END_BOUND: Duration = Duration::from_secs(60);
+/// For an input with an end to be read to it, after the faults.
+const INPUT_BOUND: Duration = Duration::from_secs(3_600);
+/// Between two looks at the processes and at what is committed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Between two lines that say how far a run is.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+/// Runs longer than this are observed less often: each look starts processes.
+const LONG: Duration = Duration::from_secs(900);
+
+/// What to run, and how.
+#[derive(Clone, Debug)]
+pub struct Course {
+    #[expect(missing_docs, reason = "its name says it")]
+    pub plan: Plan,
+    #[expect(missing_docs, reason = "its name says it")]
+    pub place: Place,
+    /// Of the faults, or of the observation.
+    pub length: Duration,
+    /// New or empty.
+    pub directory: PathBuf,
+    /// The `flott` program.
+    pub binary: PathBuf,
+}
+
+/// Everything that is needed while a run goes on.
+struct Run<'a> {
+    course: &'a Course,
+    clock: SharedClock,
+    start: Duration,
+    client: Arc<Client>,
+    observer: Arc<Observer>,
+    local: Option<Arc<Local>>,
+    registers: Option<Arc<Registers>>,
+    job: Option<SequenceJob>,
+    reader: Reader,
+    random: Random,
+    told: &'a (dyn Fn(&str) + Sync),
+}
+
+/// Carries the course out; what there is to judge.
+pub async fn run(
+    course: &Course,
+    clock: &SharedClock,
+    told: &(dyn Fn(&str) + Sync),
+) -> anyhow::Result<Evidence> {
+    let plan = &course.plan;
+    let complaints = plan.complaints();
+    ensure!(
+        complaints.is_empty(),
+        "this plan cannot be carried out: {}",
+        complaints.join("; ")
+    );
+    std::fs::create_dir_all(&course.directory)?;
+    ensure!(
+        !course.directory.join("plan.json").exists(),
+        "{} has the files of another run; name another --directory",
+        course.directory.display()
+    );
+    std::fs::write(
+        course.directory.join("plan.json"),
+        serde_json::to_vec_pretty(plan)?,
+    )?;
+    let start = clock.monotonic();
+    let store = match plan.knobs.store && matches!(course.place, Place::Local) {
+        true => Some(Arc::new(Store::start().await?)),
+        false => None,
+    };
+    let (local, client) = match &course.place {
+        Place::Local => {
+            let shape = shape(plan, &course.directory, store.as_deref());
+            let directory = course.directory.join("cluster");
+            let (local, client) = Local::start(&course.binary, &directory, shape, clock.clone())
+                .await
+                .context("the cluster did not start")?;
+            (Some(local), client)
+        }
+        Place::Observed(addresses) => (
+            None,
+            Client::new(course.binary.clone(), addresses.clone(), clock.clone()),
+        ),
+    };
+    let every = if course.length > LONG {
+        2 * LOOK_EVERY
+    } else {
+        LOOK_EVERY / 2
+    };
+    let client = Arc::new(client);
+    let mut run = Run {
+        course,
+        clock: clock.clone(),
+        start,
+        observer: Observer::new(Arc::clone(&client), start, every),
+        client,
+        local: local.clone(),
+        registers: None,
+        job: None,
+        reader: Reader::default(),
+        random: Random::new(plan.seed).fork(),
+        told,
+    };
+    let mut evidence = Evidence::default();
+    let lived = run.live(&mut evidence, store).await;
+    if let Err(error) = lived {
+        match error.downcast_ref::<Overdue>() {
+            Some(_) => evidence.overdue.push(format!("{error:#}")),
+            None => evidence.broken.push(format!("{error:#}")),
+        }
+    }
+    run.conclude(&mut evidence);
+    if let Some(local) = &local {
+        evidence.suspicious = suspicious_lines(local);
+        local.put_all_down().await?;
+    }
+    write_down(&course.directory, &evidence)?;
+    Ok(evidence)
+}
+
+impl Run<'_> {
+    /// From the first job to the last read.
+    async fn live(
+        &mut self,
+        evidence: &mut Evidence,
+        store: Option<Arc<Store>>,
+    ) -> anyhow::Result<()> {
+        let plan = &self.course.plan;
+        let name = format!("{:x}-{:x}", plan.seed, self.clock.now_ms());
+        let (stop, stop_observer) = (CancellationToken::new(), CancellationToken::new());
+        let mut helpers = JoinSet::new();
+        if plan.workloads.contains(&Workload::Seq) {
+            let sequence = Sequence {
+                records: plan.knobs.records,
+                records_per_second: plan.knobs.records_per_second,
+            };
+            let parallelism = plan.knobs.parallelism;
+            let directory = &self.course.directory;
+            let job = load::sequence(
+                &self.client,
+                &self.observer,
+                directory,
+                &name,
+                sequence,
+                parallelism,
+            );
+            self.job = Some(job.await?);
+        }
+        let id = self.job.as_ref().map(|job| job.id.clone());
+        let observer = Arc::clone(&self.observer);
+        helpers.spawn(observer.watch(id.clone(), stop_observer.clone()));
+        let pulse = Arc::new(Pulse::default());
+        helpers.spawn(Arc::clone(&pulse).feel(self.clock.clone(), stop_observer.clone()));
+        let mut clients = JoinSet::new();
+        if plan.workloads.contains(&Workload::Register) {
+            let registers = load::registers(&self.client, &name);
+            clients = load::work_registers(&registers, &mut self.random, &stop);
+            self.registers = Some(registers);
+        }
+        if plan.workloads.contains(&Workload::Jobs) {
+            let (client, observer) = (Arc::clone(&self.client), Arc::clone(&self.observer));
+            let directory = self.course.directory.clone();
+            let random = self.random.fork();
+            helpers.spawn(load::work_jobs(
+                client,
+                observer,
+                directory,
+                name,
+                random,
+                stop.clone(),
+            ));
+        }
+        evidence.registers_begin_ms = self.now_ms();
+        let lived = async {
+            self.warm_up().await.context("before any fault")?;
+            self.under_faults(evidence, store, id).await?;
+            self.show_liveness(evidence)
+                .await
+                .context("after everything was healed")
+        }
+        .await;
+        stop.cancel();
+        while let Some(operations) = clients.join_next().await {
+            evidence.history.operations.extend(operations?);
+        }
+        let ended = match lived {
+            Ok(()) => self.end(evidence).await,
+            Err(error) => Err(error),
+        };
+        stop_observer.cancel();
+        while let Some(helper) = helpers.join_next().await {
+            helper?;
+        }
+        evidence.late_percent = pulse.late_percent();
+        // The last word: everything is healed, and everything that was told to end has ended.
+        if ended.is_ok() {
+            self.observer.look(None).await;
+            evidence.is_over = true;
+        }
+        ended
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.clock
+            .monotonic()
+            .saturating_sub(self.start)
+            .as_millis() as u64
+    }
+
+    /// Reads what was committed since the last time; records that are right.
+    fn committed(&mut self) -> anyhow::Result<u64> {
+        let Some(job) = &self.job else { return Ok(0) };
+        Ok(self.reader.read(&job.output)?.verified)
+    }
+
+    async fn warm_up(&mut self) -> anyhow::Result<()> {
+        let (client, registers) = (Arc::clone(&self.client), self.registers.clone());
+        let observer = Arc::clone(&self.observer);
+        let wants_records = self.job.is_some();
+        client
+            .until(
+                "the first records, checkpoint and writes",
+                WARM_UP_BOUND,
+                async || {
+                    let acknowledged = registers.as_ref().map(|registers| registers.acknowledged());
+                    let checkpoint = observer.with(|seen| seen.newest_checkpoint);
+                    Ok((self.committed()?, checkpoint, acknowledged))
+                },
+                |(records, checkpoint, acknowledged)| {
+                    (!wants_records || (*records > 0 && *checkpoint > 0))
+                        && acknowledged.is_none_or(|acknowledged| acknowledged >= 50)
+                },
+            )
+            .await
+            .map(drop)
+    }
+
+    /// The plan's faults, or as long without.
+    async fn under_faults(
+        &mut self,
+        evidence: &mut Evidence,
+        store: Option<Arc<Store>>,
+        job: Option<String>,
+    ) -> anyhow::Result<()> {
+        let course = self.course;
+        evidence.faults_from_ms = self.now_ms();
+        evidence.records_before = self.committed()?;
+        evidence.checkpoint_before = self.observer.with(|seen| seen.newest_checkpoint);
+        evidence.acknowledged_before = self
+            .registers
+            .as_ref()
+            .map_or(0, |registers| registers.acknowledged());
+        if let Some(local) = self.local.clone() {
+            let journal = Journal::create(&course.directory, self.clock.clone())?;
+            let (mut watchdog, lifeline) = undo::watchdog(journal.path())?;
+            let site = Site {
+                local: Arc::clone(&local),
+                client: Arc::clone(&self.client),
+                journal,
+                store,
+                job,
+                clock: self.clock.clone(),
+            };
+            let told = self.told;
+            let tell = |struck: &Struck| told(&super::judge::line_of(struck));
+            let struck = tokio::select! {
+                struck = strike::carry_out(&course.plan.steps, &site, self.start, tell) => struck,
+                error = self.keep_looking(None) => Err(error),
+            };
+            local.heal()?;
+            drop(lifeline);
+            watchdog.wait().await?;
+            evidence.struck = struck?;
+        } else {
+            let looking = self.keep_looking(Some(course.length));
+            let error = looking.await;
+            if self.now_ms() < evidence.faults_from_ms + course.length.as_millis() as u64 {
+                return Err(error);
+            }
+        }
+        evidence.faults_until_ms = self.now_ms();
+        evidence.records_after = self.committed()?;
+        evidence.checkpoint_after = self.observer.with(|seen| seen.newest_checkpoint);
+        evidence.acknowledged_after = self
+            .registers
+            .as_ref()
+            .map_or(0, |registers| registers.acknowledged());
+        Ok(())
+    }
+
+    /// Looks at the processes and at what is committed until something is wrong, or for that time.
+    async fn keep_looking(&mut self, length: Option<Duration>) -> anyhow::Error {
+        let end = length.map(|length| self.clock.monotonic() + length);
+        let mut tell_at = self.clock.monotonic() + TELL_EVERY;
+        loop {
+            self.clock.sleep(LOOK_EVERY).await;
+            if let Some(local) = &self.local
+                && let Err(error) = local.check_alive()
+            {
+                return error;
+            }
+            let committed = match self.committed() {
+                Ok(committed) => committed,
+                Err(error) => return error,
+            };
+            let now = self.clock.monotonic();
+            if now >= tell_at {
+                tell_at = now + TELL_EVERY;
+                let seconds = self.now_ms() / 1_000;
+                let leaders = self.observer.with(|seen| seen.leader_changes);
+                (self.told)(&format!(
+                    "{seconds:>6} s  {committed} records verified, {leaders} changes of leader"
+                ));
+            }
+            if end.is_some_and(|end| now >= end) {
+                return anyhow::anyhow!("the time is over");
+            }
+        }
+    }
+
+    async fn show_liveness(&mut self, evidence: &mut Evidence) -> anyhow::Result<()> {
+        let begin = self.clock.monotonic();
+        let took = |run: &Self| (run.clock.monotonic() - begin).as_millis() as u64;
+        let mut liveness = Liveness::default();
+        let client = Arc::clone(&self.client);
+        let leader = async || Ok(client.leader().await);
+        client
+            .until("a leader", LIVENESS_BOUND, leader, Option::is_some)
+            .await?;
+        liveness.leader_ms = took(self);
+        if let Some(registers) = self.registers.clone() {
+            let random = self.random.fork();
+            let operations = &mut evidence.history.operations;
+            show_liveness(&registers, random, &self.clock, operations).await?;
+            liveness.writes_ms = took(self);
+        }
+        if let Some(job) = self.job.clone() {
+            let is_ending = job.sequence.records > 0;
+            let info = async || client.info(&job.id).await;
+            let runs = |info: &Value| {
+                let state = info["state"].as_str().unwrap_or_default();
+                (state == "RUNNING" && all_tasks_run(info)) || (is_ending && is_terminal(state))
+            };
+            let seen = client
+                .until("all tasks to run", LIVENESS_BOUND, info, runs)
+                .await?;
+            liveness.tasks_ms = took(self);
+            if !is_terminal(seen["state"].as_str().unwrap_or_default()) {
+                let known = self.observer.with(|seen| seen.newest_checkpoint);
+                let observer = Arc::clone(&self.observer);
+                let newest = async || Ok(observer.with(|seen| seen.newest_checkpoint));
+                let is_new = |newest: &u64| *newest > known;
+                client
+                    .until("a new checkpoint", LIVENESS_BOUND, newest, is_new)
+                    .await?;
+                liveness.checkpoint_ms = took(self);
+                let known = self.committed()?;
+                let records = async || self.committed();
+                let more = |records: &u64| *records > known;
+                client
+                    .until("new records", LIVENESS_BOUND, records, more)
+                    .await?;
+                liveness.records_ms = took(self);
+            }
+        }
+        evidence.liveness = Some(liveness);
+        if let Some(local) = &self.local {
+            local.check_alive()?;
+        }
+        Ok(())
+    }
+
+    /// Final reads; the files of the sequence job; its end.
+    async fn end(&mut self, evidence: &mut Evidence) -> anyhow::Result<()> {
+        if let Some(registers) = self.registers.clone() {
+            let random = self.random.fork();
+            let operations = &mut evidence.history.operations;
+            final_reads(&registers, random, &self.clock, operations).await?;
+        }
+        let Some(job) = self.job.clone() else {
+            return Ok(());
+        };
+        let client = Arc::clone(&self.client);
+        if job.sequence.records == 0 {
+            evidence.closure = Some(closure(&client, &job.id).await?);
+        }
+        let state = async || {
+            if let Some(local) = &self.local {
+                local.check_alive()?;
+            }
+            let info = client.info(&job.id).await?;
+            Ok(info["state"].as_str().unwrap_or_default().to_owned())
+        };
+        let bound = if job.sequence.records == 0 {
+            let stop = async || client.json(&["stop", &job.id]).await;
+            client
+                .until("the sequence job to be stopped", END_BOUND, stop, |_| true)
+                .await?;
+            END_BOUND
+        } else {
+            INPUT_BOUND
+        };
+        let ended = client
+            .until("the end of the sequence job", bound, state, |state| {
+                is_terminal(state)
+            })
+            .await?;
+        ensure!(ended == "FINISHED", "the sequence job ended as {ended}");
+        evidence.job_finished = true;
+        Ok(())
+    }
+
+    /// Judges what is committed, and takes what the observer has.
+    fn conclude(&mut self, evidence: &mut Evidence) {
+        if let Some(job) = &self.job {
+            let mut reader = std::mem::take(&mut self.reader);
+            if let Err(error) = reader.read(&job.output) {
+                evidence.broken.push(format!("{error:#}"));
+            }
+            let extent = match job.sequence.records {
+                records if records > 0 && evidence.job_finished => Extent::All(records),
+                _ => Extent::NoGaps,
+            };
+            evidence.sequence = Some(reader.finish(extent));
+            evidence.job = Some(job.id.clone());
+        }
+        evidence.seen = self.observer.with(|seen| seen.clone());
+        evidence.length_ms = self.now_ms();
+    }
+}

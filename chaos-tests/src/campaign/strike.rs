@@ -1,0 +1,317 @@
+//! Carries the steps of a plan out, each at its time, and undoes each; and says what became of it.
+//!
+//! For each: whom it means is found out, its undo is written to disk, it is applied, it lives for its time, it is undone.
+//! What must stay true: a step counts as installed only if it did something to somebody.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use flott_node::SharedClock;
+use futures::future::join_all;
+use serde::{Deserialize, Serialize};
+
+use super::fault::{Kind, Step};
+use super::operate;
+use super::undo::{Journal, Undo};
+use crate::cluster::processes;
+use crate::target::Node;
+use crate::target::client::Client;
+use crate::target::local::Local;
+use crate::target::proxy::{Pair, Rule};
+use crate::target::store::{Store, Trouble};
+
+/// A flapping process is away for so long, then back for so long.
+const FLAP: Duration = Duration::from_secs(1);
+/// Between two resets of a process's connections.
+const RESET_EVERY: Duration = Duration::from_millis(200);
+
+/// The cluster that is struck, and what is needed for it.
+#[derive(Debug)]
+pub struct Site {
+    #[expect(missing_docs, reason = "its name says it")]
+    pub local: Arc<Local>,
+    #[expect(missing_docs, reason = "its name says it")]
+    pub client: Arc<Client>,
+    #[expect(missing_docs, reason = "its name says it")]
+    pub journal: Journal,
+    /// None: checkpoints lie in a directory.
+    pub store: Option<Arc<Store>>,
+    /// The sequence job.
+    pub job: Option<String>,
+    #[expect(missing_docs, reason = "its name says it")]
+    pub clock: SharedClock,
+}
+
+/// What became of a step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It was done to these, and undone.
+    Installed {
+        #[expect(missing_docs, reason = "see above")]
+        nodes: Vec<Node>,
+        /// Whether the leader was among them.
+        led: bool,
+    },
+    /// Nothing was done: why.
+    Skipped(String),
+    /// Perhaps something was done: why nobody knows.
+    Indeterminate(String),
+}
+
+/// A step, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Struck {
+    #[expect(missing_docs, reason = "its name says it")]
+    pub step: Step,
+    #[expect(missing_docs, reason = "its name says it")]
+    pub outcome: Outcome,
+    /// Milliseconds since the run began.
+    pub from_ms: u64,
+    #[expect(missing_docs, reason = "likewise")]
+    pub until_ms: u64,
+}
+
+/// All steps; `start` is when the run began. An error means that something could not be undone, or that a process ended by
+/// itself.
+pub async fn carry_out(
+    steps: &[Step],
+    site: &Site,
+    start: Duration,
+    told: impl Fn(&Struck),
+) -> anyhow::Result<Vec<Struck>> {
+    let begin = site.clock.monotonic();
+    let since = |from: Duration| site.clock.monotonic().saturating_sub(from);
+    let one = async |step: &Step| {
+        let due = Duration::from_millis(step.at_ms).saturating_sub(since(begin));
+        site.clock.sleep(due).await;
+        let from = since(start);
+        let outcome = strike(step, site).await?;
+        let struck = Struck {
+            step: *step,
+            outcome,
+            from_ms: from.as_millis() as u64,
+            until_ms: since(start).as_millis() as u64,
+        };
+        told(&struck);
+        anyhow::Ok(struck)
+    };
+    let ended = join_all(steps.iter().map(one)).await;
+    let mut struck = ended.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+    struck.sort_by_key(|struck| struck.from_ms);
+    Ok(struck)
+}
+
+async fn strike(step: &Step, site: &Site) -> anyhow::Result<Outcome> {
+    let local = &site.local;
+    let address = site.client.leader().await;
+    let leader = address.and_then(|address| local.at(&address));
+    let nodes = match step
+        .whom
+        .resolve(leader, &local.jobmanagers(), &local.taskmanagers())
+    {
+        Ok(nodes) => nodes,
+        Err(why) => return Ok(Outcome::Skipped(why)),
+    };
+    let led = leader.is_some_and(|leader| nodes.contains(&leader));
+    let installed = |nodes: Vec<Node>| match nodes.is_empty() {
+        false => Outcome::Installed { nodes, led },
+        true => Outcome::Skipped("it does not run".to_owned()),
+    };
+    let lasts = Duration::from_millis(step.lasts_ms);
+    match step.kind {
+        Kind::Kill => kill(step, site, nodes, lasts).await.map(installed),
+        Kind::Pause => pause(step, site, nodes, lasts).await.map(installed),
+        Kind::Isolate | Kind::Deaf | Kind::Mute | Kind::Slow | Kind::Thin => {
+            let pairs = pairs(step.kind, &nodes, &local.nodes());
+            let id = site
+                .journal
+                .begin(&step.text(), lasts, Undo::EndsWithHarness)?;
+            let rule = local.proxy.lay(pairs, rule(step));
+            site.clock.sleep(lasts).await;
+            local.proxy.lift(rule);
+            site.journal.done(id)?;
+            Ok(installed(nodes))
+        }
+        Kind::Flap => flap(step, site, &nodes, lasts)
+            .await
+            .map(|()| installed(nodes)),
+        Kind::Reset => {
+            let id = site
+                .journal
+                .begin(&step.text(), lasts, Undo::EndsWithHarness)?;
+            let end = site.clock.monotonic() + lasts;
+            let mut broken = 0;
+            while site.clock.monotonic() < end {
+                broken += nodes
+                    .iter()
+                    .map(|node| local.proxy.reset(*node))
+                    .sum::<usize>();
+                site.clock.sleep(RESET_EVERY).await;
+            }
+            site.journal.done(id)?;
+            Ok(match broken {
+                0 => Outcome::Skipped("it had no connections".to_owned()),
+                _ => installed(nodes),
+            })
+        }
+        Kind::StoreOutage | Kind::StoreRefusal | Kind::StoreSlow => {
+            trouble_store(step, site, lasts).await
+        }
+        Kind::Transfer | Kind::Restart | Kind::Replace | Kind::Rescale | Kind::Savepoint => {
+            operate::carry_out(step, site, nodes, leader, lasts).await
+        }
+    }
+}
+
+async fn kill(
+    step: &Step,
+    site: &Site,
+    nodes: Vec<Node>,
+    lasts: Duration,
+) -> anyhow::Result<Vec<Node>> {
+    let id = site
+        .journal
+        .begin(&step.text(), lasts, Undo::EndsWithHarness)?;
+    let mut killed = Vec::new();
+    for node in nodes {
+        if site.local.kill(node).await? {
+            killed.push(node);
+        }
+    }
+    if !killed.is_empty() {
+        site.clock.sleep(lasts).await;
+    }
+    for node in &killed {
+        // Another fault may have started it again already, or replaced it.
+        if site.local.pid(*node).is_none() && site.local.nodes().contains(node) {
+            site.local.start_process(*node)?;
+        }
+    }
+    site.journal.done(id)?;
+    Ok(killed)
+}
+
+async fn pause(
+    step: &Step,
+    site: &Site,
+    nodes: Vec<Node>,
+    lasts: Duration,
+) -> anyhow::Result<Vec<Node>> {
+    let mut paused = Vec::new();
+    for node in nodes {
+        let Some(pid) = site.local.pid(node) else {
+            continue;
+        };
+        let Some(born) = processes::born(pid) else {
+            continue;
+        };
+        let what = format!("{} ({node})", step.text());
+        let id = site.journal.begin(&what, lasts, Undo::Wake { pid, born })?;
+        // It may have ended since: then it is as with one that does not run.
+        if processes::stop(pid).is_ok() {
+            paused.push((node, pid, born, id));
+        } else {
+            site.journal.done(id)?;
+        }
+    }
+    if !paused.is_empty() {
+        site.clock.sleep(lasts).await;
+    }
+    for (_, pid, born, id) in &paused {
+        if processes::born(*pid) == Some(*born) {
+            // It may have been killed in this very moment.
+            let _ = processes::go_on(*pid);
+        }
+        site.journal.done(*id)?;
+    }
+    Ok(paused.into_iter().map(|(node, ..)| node).collect())
+}
+
+async fn flap(step: &Step, site: &Site, nodes: &[Node], lasts: Duration) -> anyhow::Result<()> {
+    let proxy = &site.local.proxy;
+    let id = site
+        .journal
+        .begin(&step.text(), lasts, Undo::EndsWithHarness)?;
+    let end = site.clock.monotonic() + lasts;
+    let pairs = pairs(Kind::Isolate, nodes, &site.local.nodes());
+    while site.clock.monotonic() < end {
+        let rule = proxy.lay(pairs.clone(), rule(step));
+        site.clock.sleep(FLAP).await;
+        proxy.lift(rule);
+        site.clock.sleep(FLAP).await;
+    }
+    site.journal.done(id)
+}
+
+async fn trouble_store(step: &Step, site: &Site, lasts: Duration) -> anyhow::Result<Outcome> {
+    let Some(store) = &site.store else {
+        return Ok(Outcome::Skipped("there is no object store".to_owned()));
+    };
+    let trouble = match step.kind {
+        Kind::StoreOutage => Trouble::Outage,
+        Kind::StoreRefusal => Trouble::Refusal,
+        _ => Trouble::Slow(Duration::from_millis(step.amount)),
+    };
+    let id = site
+        .journal
+        .begin(&step.text(), lasts, Undo::EndsWithHarness)?;
+    let number = store.begin(trouble);
+    site.clock.sleep(lasts).await;
+    store.lift(number);
+    site.journal.done(id)?;
+    Ok(Outcome::Installed {
+        nodes: Vec::new(),
+        led: false,
+    })
+}
+
+/// What is done to the bytes.
+fn rule(step: &Step) -> Rule {
+    match step.kind {
+        Kind::Slow => Rule {
+            delay: Duration::from_millis(step.amount),
+            ..Rule::default()
+        },
+        Kind::Thin => Rule {
+            bandwidth: step.amount,
+            ..Rule::default()
+        },
+        _ => Rule {
+            cut: true,
+            ..Rule::default()
+        },
+    }
+}
+
+/// The directed pairs between the struck and the rest.
+fn pairs(kind: Kind, struck: &[Node], all: &[Node]) -> Vec<Pair> {
+    let mut pairs = Vec::new();
+    for inside in struck {
+        for outside in all.iter().filter(|node| !struck.contains(node)) {
+            if kind != Kind::Mute {
+                pairs.push((*outside, *inside));
+            }
+            if kind != Kind::Deaf {
+                pairs.push((*inside, *outside));
+            }
+        }
+    }
+    pairs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_separates_the_struck_from_the_rest() {
+        let [one, two] = [1, 2].map(Node::Jobmanager);
+        let worker = Node::Taskmanager(1);
+        let all = [one, two, worker];
+        assert_eq!(pairs(Kind::Deaf, &[one], &all), [(two, one), (worker, one)]);
+        assert_eq!(pairs(Kind::Mute, &[one], &all), [(one, two), (one, worker)]);
+        assert_eq!(pairs(Kind::Isolate, &[one], &all).len(), 4);
+        assert_eq!(pairs(Kind::Isolate, &[one, two], &all).len(), 4);
+    }
+}

@@ -1,0 +1,278 @@
+//! What undoes a fault, written down before the fault: so that whoever comes later can undo it, if the harness died.
+//!
+//! ```text
+//! {"begun":{"id":7,"what":"pause jobmanager-2","expires_ms":1764161000000,"undo":{"wake":{"pid":4711,"born":88123}}}}
+//! {"done":7}
+//! ```
+//!
+//! A watchdog process ([`watch`]) undoes what has outlived its time, and everything when the harness is gone; `chaos heal`
+//! does the same by hand. Most faults of a local cluster end with the harness, because the proxy is part of it and the
+//! processes end with it; a stopped process does not, for it cannot notice. What must stay true: nothing is woken but the
+//! very process that was stopped, told by when it was born.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use flott_node::SharedClock;
+use serde::{Deserialize, Serialize};
+use tokio::process::{Child, ChildStdin, Command};
+
+use crate::cluster::processes;
+
+/// The file in the directory of a run.
+pub const FILE: &str = "undo.jsonl";
+/// After its time to live, a fault is left to the harness for so long.
+const GRACE: Duration = Duration::from_secs(15);
+/// How often the watchdog looks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How a fault is undone by somebody who has only this.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Undo {
+    /// SIGCONT to the process that was born then, in ticks since the machine started.
+    Wake {
+        #[expect(missing_docs, reason = "the process")]
+        pid: i32,
+        #[expect(missing_docs, reason = "see above")]
+        born: u64,
+    },
+    /// The harness's end undoes it.
+    EndsWithHarness,
+}
+
+/// A fault that is, or may be, under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Unique in the file.
+    pub id: u64,
+    /// In words.
+    pub what: String,
+    /// Milliseconds since 1970 after which it should be undone.
+    pub expires_ms: i64,
+    #[expect(missing_docs, reason = "see there")]
+    pub undo: Undo,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Line {
+    Begun(Entry),
+    Done(u64),
+}
+
+/// The file of a run, open for writing.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    open: Mutex<(File, u64)>,
+    clock: SharedClock,
+}
+
+impl Journal {
+    /// A new file in `directory`.
+    pub fn create(directory: &Path, clock: SharedClock) -> anyhow::Result<Self> {
+        let path = directory.join(FILE);
+        let file = OpenOptions::new()
+            .create_new(true)
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self {
+            path,
+            open: Mutex::new((file, 0)),
+            clock,
+        })
+    }
+
+    #[expect(missing_docs, reason = "where the file is")]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// On disk when this returns; then the fault may be applied. Its number.
+    pub fn begin(&self, what: &str, lasts: Duration, undo: Undo) -> anyhow::Result<u64> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.1 += 1;
+        let entry = Entry {
+            id: open.1,
+            what: what.to_owned(),
+            expires_ms: self.clock.now_ms() + lasts.as_millis() as i64,
+            undo,
+        };
+        let id = entry.id;
+        write(&mut open.0, &Line::Begun(entry))?;
+        Ok(id)
+    }
+
+    /// The fault is undone.
+    pub fn done(&self, id: u64) -> anyhow::Result<()> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        write(&mut open.0, &Line::Done(id))
+    }
+}
+
+fn write(file: &mut File, line: &Line) -> anyhow::Result<()> {
+    let mut text = serde_json::to_vec(line)?;
+    text.push(b'\n');
+    file.write_all(&text)?;
+    Ok(file.sync_data()?)
+}
+
+/// What was begun and is not known to be undone.
+pub fn pending(journal: &Path) -> anyhow::Result<Vec<Entry>> {
+    let text = fs::read_to_string(journal)
+        .with_context(|| format!("cannot read {}", journal.display()))?;
+    let mut pending = BTreeMap::new();
+    for line in text.lines() {
+        // The last line may be torn: then its fault was not applied yet.
+        match serde_json::from_str(line) {
+            Ok(Line::Begun(entry)) => drop(pending.insert(entry.id, entry)),
+            Ok(Line::Done(id)) => drop(pending.remove(&id)),
+            Err(_) => {}
+        }
+    }
+    Ok(pending.into_values().collect())
+}
+
+/// Undoes everything pending that expired before `before_ms`; what was done about each.
+pub fn heal(journal: &Path, before_ms: i64) -> anyhow::Result<Vec<String>> {
+    let mut done = Vec::new();
+    for entry in pending(journal)? {
+        if entry.expires_ms >= before_ms {
+            continue;
+        }
+        let what = match entry.undo {
+            Undo::Wake { pid, born } if processes::born(pid) == Some(born) => {
+                processes::go_on(pid)?;
+                "woken"
+            }
+            Undo::Wake { .. } => "its process is gone",
+            Undo::EndsWithHarness => "ended with the run",
+        };
+        done.push(format!("{}: {what}", entry.what));
+        let mut file = OpenOptions::new().append(true).open(journal)?;
+        write(&mut file, &Line::Done(entry.id))?;
+    }
+    Ok(done)
+}
+
+/// Starts the watchdog of a run: this program, as `chaos watchdog`. It ends when its standard input, held here, closes.
+pub fn watchdog(journal: &Path) -> anyhow::Result<(Child, ChildStdin)> {
+    let program = std::env::current_exe().context("this program has no path")?;
+    let mut child = Command::new(program)
+        .arg("watchdog")
+        .arg(journal)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .context("cannot start the watchdog")?;
+    let lifeline = child.stdin.take().context("standard input was piped")?;
+    Ok((child, lifeline))
+}
+
+/// The watchdog itself: until standard input closes, undoes what has outlived its time; then everything.
+pub async fn watch(journal: &Path, clock: &SharedClock) -> anyhow::Result<()> {
+    let (sender, mut closed) = tokio::sync::oneshot::channel::<()>();
+    let wait = move || {
+        let mut buffer = [0; 64];
+        while std::io::stdin()
+            .lock()
+            .read(&mut buffer)
+            .is_ok_and(|read| read > 0)
+        {}
+        drop(sender);
+    };
+    std::thread::Builder::new()
+        .name("harness-watch".to_owned())
+        .spawn(wait)?;
+    loop {
+        tokio::select! {
+            _ = &mut closed => break,
+            () = clock.sleep(LOOK_EVERY) => {
+                heal(journal, clock.now_ms() - GRACE.as_millis() as i64)?;
+            }
+        }
+    }
+    heal(journal, i64::MAX).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use flott_node::SystemClock;
+
+    use super::*;
+
+    #[test]
+    fn what_is_begun_is_pending_until_it_is_done_or_healed() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::create(directory.path(), SystemClock::shared()).unwrap();
+        let begin = |what| {
+            journal
+                .begin(what, Duration::from_secs(5), Undo::EndsWithHarness)
+                .unwrap()
+        };
+        let first = begin("a");
+        begin("b");
+        journal.done(first).unwrap();
+        // The harness died in the middle of a line.
+        let mut file = OpenOptions::new()
+            .append(true)
+            .open(journal.path())
+            .unwrap();
+        file.write_all(b"{\"beg").unwrap();
+        let open = pending(journal.path()).unwrap();
+        assert_eq!(
+            open.iter()
+                .map(|entry| entry.what.as_str())
+                .collect::<Vec<_>>(),
+            ["b"]
+        );
+        file.write_all(b"\n").unwrap();
+
+        assert!(
+            heal(journal.path(), 0).unwrap().is_empty(),
+            "it has not expired"
+        );
+        assert_eq!(heal(journal.path(), i64::MAX).unwrap().len(), 1);
+        assert!(pending(journal.path()).unwrap().is_empty());
+        assert!(
+            heal(journal.path(), i64::MAX).unwrap().is_empty(),
+            "nothing twice"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_stopped_process_is_woken_and_its_successor_is_not_touched() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::create(directory.path(), SystemClock::shared()).unwrap();
+        let mut child = Command::new("cat")
+            .stdin(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id().unwrap()).unwrap();
+        let born = processes::born(pid).unwrap();
+        for born in [born, born + 1] {
+            journal
+                .begin(
+                    "pause cat",
+                    Duration::from_secs(5),
+                    Undo::Wake { pid, born },
+                )
+                .unwrap();
+        }
+        processes::stop(pid).unwrap();
+        let done = heal(journal.path(), i64::MAX).unwrap();
+        assert_eq!(done, ["pause cat: woken", "pause cat: its process is gone"]);
+        // It is awake: it notices the end of its input.
+        drop(child.stdin.take());
+        assert!(child.wait().await.unwrap().success());
+    }
+}

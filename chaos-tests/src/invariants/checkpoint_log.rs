@@ -1,0 +1,137 @@
+//! Completed checkpoints are a log that only grows at its end: whoever is asked, and whoever leads.
+//!
+//! Judged from lists of a job's checkpoints, asked for one after the other. Old ones leave the list when they are subsumed;
+//! what is left must never change, and the newest must never fall behind.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A checkpoint in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the columns of the list")]
+pub struct Seen {
+    pub id: u64,
+    pub kind: String,
+    pub status: String,
+    pub triggered_at: String,
+    pub size_bytes: u64,
+}
+
+/// One list; lists are in the order in which they were asked for, each after the answer to the one before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// Milliseconds since the run began.
+    pub at_ms: u64,
+    #[expect(missing_docs, reason = "see above")]
+    pub checkpoints: Vec<Seen>,
+}
+
+/// The newest completed one of all lists.
+pub fn newest(lists: &[Listed]) -> u64 {
+    let seen = lists.iter().flat_map(|list| &list.checkpoints);
+    seen.filter(|seen| seen.status == "COMPLETED")
+        .map(|seen| seen.id)
+        .max()
+        .unwrap_or(0)
+}
+
+/// What must not be, each in words.
+pub fn check(lists: &[Listed]) -> Vec<String> {
+    let mut violations = Vec::new();
+    let mut completed: BTreeMap<u64, &Seen> = BTreeMap::new();
+    let mut newest = 0;
+    for list in lists {
+        let own = list
+            .checkpoints
+            .iter()
+            .filter(|seen| seen.status == "COMPLETED");
+        let mut newest_here = 0;
+        for seen in own {
+            if seen.kind == "CHECKPOINT" {
+                newest_here = newest_here.max(seen.id);
+            }
+            let known = *completed.entry(seen.id).or_insert(seen);
+            if known != seen {
+                violations.push(format!(
+                    "checkpoint {} was {known:?} and is {seen:?}",
+                    seen.id
+                ));
+            }
+        }
+        for seen in list
+            .checkpoints
+            .iter()
+            .filter(|seen| seen.status != "COMPLETED")
+        {
+            if completed.contains_key(&seen.id) {
+                violations.push(format!(
+                    "checkpoint {} was complete and is {} at {} ms",
+                    seen.id, seen.status, list.at_ms
+                ));
+            }
+        }
+        if newest_here < newest {
+            violations.push(format!(
+                "the newest complete checkpoint was {newest} and is {newest_here} at {} ms",
+                list.at_ms
+            ));
+        }
+        newest = newest.max(newest_here);
+    }
+    violations
+}
+
+#[cfg(test)]
+mod tests {
+    use std::slice::from_ref;
+
+    use super::*;
+
+    fn seen(id: u64, status: &str) -> Seen {
+        Seen {
+            id,
+            kind: "CHECKPOINT".to_owned(),
+            status: status.to_owned(),
+            triggered_at: format!("t{id}"),
+            size_bytes: id * 10,
+        }
+    }
+
+    fn lists(all: &[&[Seen]]) -> Vec<Listed> {
+        let list = |(at, checkpoints): (usize, &&[Seen])| Listed {
+            at_ms: at as u64,
+            checkpoints: checkpoints.to_vec(),
+        };
+        all.iter().enumerate().map(list).collect()
+    }
+
+    #[test]
+    fn a_log_that_grows_is_no_violation() {
+        let (one, two) = (seen(1, "COMPLETED"), seen(2, "COMPLETED"));
+        let log = lists(&[
+            &[],
+            from_ref(&one),
+            &[seen(2, "IN_PROGRESS"), one.clone()],
+            &[two.clone(), one.clone()],
+            &[seen(3, "FAILED"), two.clone()],
+        ]);
+        assert_eq!(check(&log), Vec::<String>::new());
+        assert_eq!(newest(&log), 2);
+    }
+
+    #[test]
+    fn a_changed_a_withdrawn_and_a_forgotten_checkpoint_are_found() {
+        let one = seen(1, "COMPLETED");
+        let mut other = one.clone();
+        other.size_bytes += 1;
+        assert!(check(&lists(&[from_ref(&one), &[other]]))[0].contains("checkpoint 1 was"));
+        let withdrawn = check(&lists(&[from_ref(&one), &[seen(1, "FAILED")]]));
+        assert!(
+            withdrawn[0].contains("was complete and is FAILED"),
+            "{withdrawn:?}"
+        );
+        let two = seen(2, "COMPLETED");
+        assert!(check(&lists(&[&[two], &[one]]))[0].contains("was 2 and is 1"));
+    }
+}

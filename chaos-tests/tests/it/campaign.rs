@@ -1,0 +1,270 @@
+//! `chaos run` as a user starts it, shortly: it holds, it observes without breaking, it says *unknown* where nothing was
+//! shown, and what it leaves can be judged again.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use flott_chaos_tests::cluster::Cluster;
+use flott_chaos_tests::cluster::processes::is_alive;
+use flott_chaos_tests::report::exit_code;
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::alone;
+use crate::job::DEADLINE;
+
+/// Longer than anything here takes.
+const RUN_DEADLINE: Duration = Duration::from_secs(230);
+
+/// What `chaos` said, and its exit code.
+#[expect(
+    clippy::print_stdout,
+    reason = "what was found belongs into the test's output"
+)]
+async fn chaos(directory: &Path, arguments: &[&str]) -> anyhow::Result<(i32, String)> {
+    let output = Command::new(env!("CARGO_BIN_EXE_chaos"))
+        .arg("--directory")
+        .arg(directory)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(RUN_DEADLINE, output)
+        .await
+        .context("chaos did not end in time")??;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let said = text(&output.stdout) + &text(&output.stderr);
+    println!("{said}");
+    Ok((output.status.code().context("chaos was killed")?, said))
+}
+
+fn report(directory: &Path) -> anyhow::Result<Value> {
+    Ok(serde_json::from_str(&std::fs::read_to_string(
+        directory.join("report.json"),
+    )?)?)
+}
+
+#[tokio::test]
+async fn all_workloads_hold_under_kills_pauses_and_cuts_of_everybody() -> anyhow::Result<()> {
+    let _alone = alone().await;
+    let directory = tempfile::tempdir()?;
+    let faults = "kill,pause,isolate,transfer,rescale";
+    let arguments = [
+        "run",
+        "--seed",
+        "7",
+        "--minutes",
+        "0.5",
+        "--faults",
+        faults,
+        "--rate",
+        "2000",
+        "--keep",
+    ];
+    let (code, said) = chaos(
+        directory.path(),
+        &[&arguments[..], &["--workloads", "seq,register,jobs"]].concat(),
+    )
+    .await?;
+    let run = directory.path().join("seed-7");
+    let report = report(&run)?;
+    // A machine that is too busy proves nothing; what it must never do is to violate.
+    ensure!([0, i32::from(exit_code::UNKNOWN)].contains(&code), "{said}");
+    ensure!(
+        report["violations"].as_array().is_some_and(Vec::is_empty),
+        "{report:#}"
+    );
+    ensure!(
+        report["records_verified"].as_u64() > Some(1_000),
+        "{report:#}"
+    );
+    let (first, last) = (
+        said.lines().next(),
+        said.lines().find(|line| line.ends_with(": held")),
+    );
+    ensure!(
+        first.is_some_and(|line| line.starts_with("CHAOS seed=7 plan=")),
+        "{said}"
+    );
+    ensure!(code != 0 || last.is_some(), "{said}");
+
+    let (code, said) = chaos(directory.path(), &["check", run.to_str().context("text")?]).await?;
+    ensure!(code == 0, "judged again: {said}");
+    let (code, said) = chaos(directory.path(), &["report", run.to_str().context("text")?]).await?;
+    ensure!(code == 0 && said.contains("| kill |"), "{said}");
+
+    // A row of the first window that vanishes from the output afterwards is missed.
+    let files = std::fs::read_dir(run.join("out"))?;
+    let mut files = files.flatten().filter_map(|file| {
+        let text = std::fs::read_to_string(file.path()).ok()?;
+        text.starts_with("1970-01-01 00:00:00,")
+            .then_some((file.path(), text))
+    });
+    let (file, text) = files.next().context("no output of the first window")?;
+    let (line, rest) = text.split_once('\n').context("no lines")?;
+    std::fs::write(&file, rest)?;
+    let (code, said) = chaos(directory.path(), &["check", run.to_str().context("text")?]).await?;
+    ensure!(
+        code == 1 && !said.contains(" 0 lost"),
+        "{line} is gone: {said}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_cluster_of_somebody_else_is_observed_and_nothing_is_broken() -> anyhow::Result<()> {
+    let _alone = alone().await;
+    let directory = tempfile::tempdir()?;
+    let cluster = Cluster::start(
+        &directory.path().join("cluster"),
+        &[
+            "--slots",
+            "4",
+            "-D",
+            "execution.checkpointing.interval=500ms",
+        ],
+    )
+    .await?;
+    let addresses = cluster.addresses()?;
+    let members = |cluster: &Cluster| -> anyhow::Result<Vec<i32>> {
+        let members = cluster.members()?;
+        Ok(members
+            .jobmanagers
+            .iter()
+            .chain(&members.taskmanagers)
+            .map(|member| member.pid)
+            .collect())
+    };
+    let before = members(&cluster)?;
+    let observe = [
+        "run",
+        "--observe-only",
+        "--minutes",
+        "0.2",
+        "--rate",
+        "2000",
+        "-m",
+        &addresses,
+    ];
+    let (code, said) = chaos(&directory.path().join("chaos"), &observe).await?;
+    ensure!(code == 0, "{said}");
+    ensure!(said.contains("nothing is broken"), "{said}");
+    ensure!(members(&cluster)? == before && before.iter().all(|pid| is_alive(*pid)));
+    cluster.stop(DEADLINE).await
+}
+
+#[tokio::test]
+async fn a_fault_that_never_happened_is_not_taken_for_one_that_was_survived() -> anyhow::Result<()>
+{
+    let _alone = alone().await;
+    let directory = tempfile::tempdir()?;
+    let arguments = [
+        "run",
+        "--seed",
+        "3",
+        "--minutes",
+        "0.1",
+        "--faults",
+        "store-outage",
+        "--rate",
+        "1000",
+        "--dry-run",
+    ];
+    let (code, said) = chaos(directory.path(), &arguments).await?;
+    if code != 0 {
+        // Built without the object store, it refuses to plan faults of one.
+        ensure!(said.contains("object-store"), "{said}");
+    }
+    // A rescale to more tasks than there are slots is refused: planned, and never installed.
+    let arguments = [
+        "run",
+        "--seed",
+        "3",
+        "--minutes",
+        "0.05",
+        "--faults",
+        "rescale",
+        "--rate",
+        "1000",
+        "--dry-run",
+    ];
+    let (code, said) = chaos(directory.path(), &arguments).await?;
+    ensure!(code == 0, "{said}");
+    let mut plan: Value = serde_json::from_str(&said)?;
+    for step in plan["steps"].as_array_mut().context("steps")? {
+        step["amount"] = 127.into();
+    }
+    let file = directory.path().join("impossible.json");
+    std::fs::write(&file, plan.to_string())?;
+    let (code, said) = chaos(
+        directory.path(),
+        &["replay", file.to_str().context("text")?],
+    )
+    .await?;
+    ensure!(code == i32::from(exit_code::UNKNOWN), "{code}: {said}");
+    ensure!(said.contains("never installed"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_process_that_was_stopped_is_woken_when_the_harness_dies() -> anyhow::Result<()> {
+    let _alone = alone().await;
+    let directory = tempfile::tempdir()?;
+    let arguments = [
+        "run",
+        "--seed",
+        "1",
+        "--minutes",
+        "2",
+        "--faults",
+        "pause",
+        "--rate",
+        "1000",
+    ];
+    let mut harness = Command::new(env!("CARGO_BIN_EXE_chaos"))
+        .arg("--directory")
+        .arg(directory.path())
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    let clock = flott_node::SystemClock::shared();
+    let until = async |what: &str, mut holds: Box<dyn FnMut() -> bool>| {
+        let end = clock.monotonic() + DEADLINE;
+        while !holds() {
+            ensure!(clock.monotonic() < end, "waited in vain for {what}");
+            clock.sleep(Duration::from_millis(20)).await;
+        }
+        anyhow::Ok(())
+    };
+    let journal = directory.path().join("seed-1/undo.jsonl");
+    let written = journal.clone();
+    let stopped = move || -> Option<i32> {
+        let text = std::fs::read_to_string(&written).ok()?;
+        let begun: Value = serde_json::from_str(text.lines().next()?).ok()?;
+        let pid = i32::try_from(begun["begun"]["undo"]["wake"]["pid"].as_i64()?).ok()?;
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(')')?
+            .1
+            .trim_start()
+            .starts_with('T')
+            .then_some(pid)
+    };
+    let found = stopped.clone();
+    until(
+        "a process to be stopped",
+        Box::new(move || found().is_some()),
+    )
+    .await?;
+    let pid = stopped().context("it was woken at once")?;
+    harness.kill().await?;
+    // Woken, it notices that its parent is gone, and ends.
+    until(
+        "the stopped process to end",
+        Box::new(move || !is_alive(pid)),
+    )
+    .await
+}
