@@ -429,9 +429,15 @@ impl Run<'_> {
             Ok(info["state"].as_str().unwrap_or_default().to_owned())
         };
         let bound = if job.sequence.records == 0 {
-            let stop = async || client.json(&["stop", &job.id]).await;
+            let stop = async || {
+                let asked = client.json(&["stop", &job.id]).await;
+                // One whose answer was lost has taken effect; asked again, an ended job refuses.
+                let info = client.info(&job.id).await?;
+                let is_over = info["state"].as_str().is_some_and(is_terminal);
+                if is_over { Ok(()) } else { asked.map(drop) }
+            };
             client
-                .until("the sequence job to be stopped", END_BOUND, stop, |_| true)
+                .until("the sequence job to be stopped", END_BOUND, stop, |()| true)
                 .await?;
             END_BOUND
         } else {
