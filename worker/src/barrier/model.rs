@@ -388,7 +388,7 @@ enum Event {
     /// Time passes, a second each.
     Pass(u8),
     /// The leader gives the present checkpoint up, and the tasks with these bits hear of it before the next begins.
-    Abort(u8),
+    Abort(u16),
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -397,7 +397,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         2 => Just(Event::Begin),
         6 => any::<prop::sample::Index>().prop_map(|at| Event::Hear(at.index(1000))),
         2 => (0u8..12).prop_map(Event::Pass),
-        1 => any::<u8>().prop_map(Event::Abort),
+        1 => any::<u16>().prop_map(Event::Abort),
     ];
     prop::collection::vec(event, 0..400)
 }
