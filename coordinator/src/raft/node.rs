@@ -348,7 +348,7 @@ impl RaftNode {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         let Some(running) = running else { return };
-        let closing = tokio::task::spawn_blocking(move || {
+        let closing = flott_node::spawn_blocking(move || {
             running.threads.stop(SHUTDOWN_WAIT);
             running.writer.join();
         });

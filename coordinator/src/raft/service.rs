@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use flott_node::SharedClock;
+use flott_node::{Mutant, SharedClock};
 use flott_node::tls::Peer;
 use flott_proto::wire;
 use flott_proto::wire::raft_append_response::Outcome;
@@ -52,7 +52,7 @@ pub(crate) struct VoteHold {
 impl VoteHold {
     /// Holds votes for `lease` from now on, if this node may have promised anything.
     pub(crate) fn new(clock: SharedClock, lease: Duration, may_have_promised: bool) -> Self {
-        let until = if may_have_promised {
+        let until = if may_have_promised && !Mutant::NoVoteHold.is_planted() {
             clock.monotonic() + lease
         } else {
             Duration::ZERO

@@ -50,30 +50,41 @@ fn runtime_threads() -> usize {
 
 /// The threads of openraft. Stopped in the background when dropped: a runtime must not be dropped where others wait
 /// for it.
-pub(super) struct RaftThreads(Option<Runtime>);
+pub(super) struct RaftThreads {
+    /// None in a simulation, where everything has one thread.
+    runtime: Option<Runtime>,
+    handle: Handle,
+}
 
 impl RaftThreads {
     fn start(config: &RaftConfig) -> Result<Self, RaftError> {
+        #[cfg(feature = "simulation")]
+        if flott_node::simulation::is_on() {
+            return Ok(Self {
+                runtime: None,
+                handle: Handle::current(),
+            });
+        }
         let runtime = Builder::new_multi_thread()
             .worker_threads(runtime_threads())
             .thread_name("flott-raft")
             .enable_all()
             .build();
         let failed = RaftError::storage("start the threads for", &config.dir);
-        runtime.map(|runtime| Self(Some(runtime))).map_err(failed)
+        let runtime = runtime.map_err(failed)?;
+        Ok(Self {
+            handle: runtime.handle().clone(),
+            runtime: Some(runtime),
+        })
     }
 
     fn handle(&self) -> &Handle {
-        let runtime = self
-            .0
-            .as_ref()
-            .expect("the runtime is taken only by the end");
-        runtime.handle()
+        &self.handle
     }
 
     /// Stops them and drops everything that ran there. Blocks, at most for `wait`.
     pub(super) fn stop(mut self, wait: Duration) {
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_timeout(wait);
         }
     }
@@ -81,7 +92,7 @@ impl RaftThreads {
 
 impl Drop for RaftThreads {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
@@ -148,7 +159,7 @@ pub(super) async fn start(
     let timing = Timing::of(&config)?;
     let openraft_config = openraft_config(&config, timing)?;
     let exit = Arc::clone(&options.exit);
-    let opening = tokio::task::spawn_blocking(move || {
+    let opening = flott_node::spawn_blocking(move || {
         let storage = open_storage(&config.dir, options)?;
         if let Some(marker) = &storage.marker {
             check_marker(&config.dir, marker, &config)?;

@@ -17,6 +17,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use flott_node::Mutant;
 use flott_proto::wire;
 use prost::Message;
 use uuid::Uuid;
@@ -301,6 +302,17 @@ fn salt(directory: &Path) -> Result<u64, RaftError> {
     }
 }
 
+/// Makes what was written durable.
+fn sync(file: &File) -> io::Result<()> {
+    if Mutant::AcknowledgeBeforeSync.is_planted() {
+        return Ok(());
+    }
+    match file.sync_data() {
+        Err(_) if Mutant::RetryFailedSync.is_planted() => file.sync_data(),
+        synced => synced,
+    }
+}
+
 impl Journal {
     /// Bytes of the frame that is being put together.
     pub(super) fn frame_bytes(&self) -> usize {
@@ -394,7 +406,7 @@ impl Journal {
         };
         let bytes = self.frame.seal(seal, self.sequence);
         self.file.write_all_at(bytes, self.end as u64)?;
-        self.file.sync_data()?;
+        sync(&self.file)?;
         self.end += bytes.len();
         self.sequence += 1;
         self.frame.clear();

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::UNIX_EPOCH;
 
+use flott_node::Mutant;
 use flott_proto::wire;
 use tracing::{error, info, warn};
 use uuid::Uuid;
@@ -312,7 +313,9 @@ impl Drop for Incoming {
 impl Incoming {
     /// Makes what was written durable. Blocks on the disk.
     fn sync(mut self) -> io::Result<SnapshotFile> {
-        self.file.sync_all()?;
+        if !Mutant::SnapshotNotSynced.is_planted() {
+            self.file.sync_all()?;
+        }
         let file = SnapshotFile::open(self.path.clone())?;
         self.finished = true;
         Ok(file)
