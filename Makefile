@@ -11,6 +11,7 @@
 #   make chaos-failover          how long the loss of a leader is felt: 50 kills, 20 hand-overs, 20 pauses
 #   make chaos-power-loss        20 power cuts under load (CYCLES=5 for fewer)
 #   make chaos-many-jobs         what 1,000 jobs in 50 namespaces cost, beside 10 in one
+#   make sim          JobManagers in a deterministic simulation: 200 seeds (SEEDS=1-2000 for more; JOBS=2 at once)
 #   make check        formatting and lints
 #   make fix          mends what can be mended mechanically
 #   make setup        installs what building needs
@@ -18,7 +19,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := demo
 .PHONY: demo demo-seeds test bench bench-rescale bench-state bench-metadata check fix setup build-demo build-chaos \
-  chaos-linearizability chaos-failover chaos-power-loss chaos-many-jobs
+  chaos-linearizability chaos-failover chaos-power-loss chaos-many-jobs sim
 
 # rustup puts cargo where a shell that was open before does not look.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -79,6 +80,11 @@ chaos-power-loss: build-chaos
 
 chaos-many-jobs: build-chaos
 	@$(TARGET)/release/chaos many-jobs $(ARGS)
+
+sim: SEEDS = 1-200
+sim: setup
+	@$(CARGO) build --release -p flott-sim
+	@$(TARGET)/release/sim --seeds $(SEEDS) --jobs $(or $(JOBS),2) $(ARGS)
 
 check:
 	@.ci/setup

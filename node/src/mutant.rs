@@ -20,6 +20,10 @@ pub enum Mutant {
     SnapshotNotSynced,
     /// The names of new files are not made durable.
     DirectoryNotSynced,
+    /// What a start finds in its files counts as durable, as it is read.
+    ReadWithoutSync,
+    /// A leader that has named a successor counts on its lease nevertheless.
+    LeaseOutlivesHandOver,
     /// The leader answers reads without looking at its lease.
     ReadWithoutLease,
     /// A follower answers reads without asking the leader.
@@ -36,7 +40,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::AcknowledgeBeforeSync,
         Self::RetryFailedSync,
         Self::VoteNotWritten,
@@ -44,6 +48,8 @@ impl Mutant {
         Self::SnapshotWithoutKeys,
         Self::SnapshotNotSynced,
         Self::DirectoryNotSynced,
+        Self::ReadWithoutSync,
+        Self::LeaseOutlivesHandOver,
         Self::ReadWithoutLease,
         Self::ReadAtFollower,
         Self::NoVoteHold,

@@ -32,7 +32,7 @@ use super::freshness::Freshness;
 use super::identity::{LocalIdentity, Mismatch, MismatchKind};
 use super::members::Reporter;
 use super::node::Raft;
-use super::read_index;
+use super::read_index::{self, Succession};
 use super::snapshot::{SnapshotFile, SnapshotReceiver};
 use super::suspicion::{Suspicion, Watched};
 use super::types::{StoredMembership, TypeConfig};
@@ -77,6 +77,7 @@ pub(super) struct Serving {
     pub(super) vote_hold: VoteHold,
     pub(super) reporter: Arc<Reporter>,
     pub(super) timing: Timing,
+    pub(super) succession: Succession,
     pub(super) freshness: Arc<Freshness>,
     pub(super) receiver: SnapshotReceiver,
     pub(super) suspicion: Suspicion,
@@ -420,7 +421,7 @@ impl RaftService for RaftRpc {
         let peer = peer_of(&request);
         self.0
             .check(peer.as_ref(), request.get_ref().identity.as_ref())?;
-        let index = read_index::under_lease(&self.0.raft, self.0.timing).await;
+        let index = read_index::under_lease(&self.0.raft, self.0.timing, &self.0.succession).await;
         Ok(Response::new(wire::RaftReadIndexResponse {
             index: index.unwrap_or(0),
         }))

@@ -32,6 +32,7 @@ use super::network::{Network, NetworkFactory};
 use super::node::{
     IN_FLIGHT_BYTES_MAX, IN_FLIGHT_UNIT, Inner, Leadership, Raft, RaftNode, SHUTDOWN_WAIT,
 };
+use super::read_index::Succession;
 use super::rounds::Rounds;
 use super::service::{RaftRpc, Serving, VoteHold};
 use super::snapshot::{SnapshotReceiver, SnapshotStore};
@@ -235,6 +236,7 @@ pub(super) async fn start(
     });
     let freshness = Arc::new(Freshness::new(clock.clone(), published.applied()));
     let suspicion = Suspicion::default();
+    let succession = Succession::default();
     let rpc = RaftRpc::new(Serving {
         raft: raft.clone(),
         identity: Arc::clone(&identity),
@@ -242,6 +244,7 @@ pub(super) async fn start(
         vote_hold,
         reporter: Arc::clone(&reporter),
         timing,
+        succession: succession.clone(),
         freshness: Arc::clone(&freshness),
         receiver: SnapshotReceiver::new(Arc::clone(&snapshots)),
         suspicion: suspicion.clone(),
@@ -254,6 +257,7 @@ pub(super) async fn start(
         network,
         bootstrap,
         timing,
+        succession,
         leadership,
         published,
         rpc,

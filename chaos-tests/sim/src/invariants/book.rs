@@ -44,11 +44,9 @@ impl Book {
             log.entries.clear();
         }
         if log.cuts != seen.cuts {
-            // Nothing that is committed is ever cut; so it is read again from there.
-            log.cuts = seen.cuts;
-            log.next = seen.committed.map_or(purged, |(_, index)| index + 1);
-            let next = log.next;
-            log.entries.retain(|index, _| *index < next);
+            // What is committed now need not have been when it was cut; so all of it is read again.
+            (log.cuts, log.next, log.last) = (seen.cuts, purged, None);
+            log.entries.clear();
         }
         log.next = log.next.max(purged);
         log.entries = log.entries.split_off(&purged);

@@ -6,9 +6,9 @@ use crate::kernel::hosts::{Death, HostId};
 use crate::kernel::{MILLISECOND, SECOND, with};
 
 /// How long a machine is away.
-const AWAY: (u64, u64) = (50 * MILLISECOND, 6 * SECOND);
+const AWAY: (u64, u64) = (50 * MILLISECOND, 3 * SECOND);
 /// How long a fault of the network or a disk lasts.
-const LASTS: (u64, u64) = (100 * MILLISECOND, 5 * SECOND);
+const LASTS: (u64, u64) = (100 * MILLISECOND, 4 * SECOND);
 /// Millionths by which clocks are wrong: two of them together by less than what leases allow for.
 const DRIFT_PPM: u64 = 15_000;
 

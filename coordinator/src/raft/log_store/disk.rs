@@ -22,7 +22,7 @@ use flott_proto::wire;
 use prost::Message;
 use uuid::Uuid;
 
-use super::super::codec;
+use super::super::{codec, directory};
 use super::super::error::RaftError;
 use super::super::types::Entry;
 use super::entry;
@@ -188,13 +188,13 @@ pub(super) fn open(
     segment_bytes: usize,
     tail_bytes_max: usize,
 ) -> Result<Opened, RaftError> {
-    fs::create_dir_all(directory).map_err(RaftError::storage("create", directory))?;
+    directory::create(directory).map_err(RaftError::storage("create", directory))?;
     if directory.join(OLD_FORMAT).exists() {
         let path = directory.to_owned();
         return Err(RaftError::UnsupportedFormat {
             path,
             found: 1,
-            supported: crate::raft::directory::FORMAT_VERSION,
+            supported: directory::FORMAT_VERSION,
         });
     }
     let salt = salt(directory)?;
@@ -255,6 +255,9 @@ pub(super) fn open(
             (0, file)
         }
     };
+    if let Some(last) = &recovered.last_frame {
+        make_certain(directory, &file, last).map_err(failed())?;
+    }
     let journal = Journal {
         directory: directory.to_owned(),
         salt,
@@ -275,6 +278,19 @@ pub(super) fn open(
         marker,
         tail,
     })
+}
+
+/// Makes durable what was read. The process before this one may have been killed between writing the last frame and
+/// syncing it, or the sync has failed: then the frame is in the system's memory, the disk does not have it, and a sync alone
+/// would not write it again.
+fn make_certain(directory: &Path, file: &File, last: &(usize, Vec<u8>)) -> io::Result<()> {
+    if Mutant::ReadWithoutSync.is_planted() {
+        return Ok(());
+    }
+    let (at, frame) = last;
+    file.write_all_at(frame, *at as u64)?;
+    file.sync_all()?;
+    spares::sync_directory(directory)
 }
 
 /// The directory's random number; drawn if there is none.

@@ -20,7 +20,7 @@ use flott_proto::wire;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use super::super::codec;
+use super::super::{codec, directory};
 use super::super::error::RaftError;
 use super::super::types::SnapshotMeta;
 use super::format::{SnapshotError, SnapshotReader, SnapshotWriter};
@@ -132,7 +132,7 @@ impl Kept {
 impl SnapshotStore {
     /// Opens the directory and finds the newest intact snapshot. Blocks on the disk.
     pub(crate) fn open(directory: &Path) -> Result<Self, RaftError> {
-        fs::create_dir_all(directory).map_err(RaftError::storage("create", directory))?;
+        directory::create(directory).map_err(RaftError::storage("create", directory))?;
         let listed = list(directory).map_err(RaftError::storage("list", directory))?;
         for unfinished in &listed.unfinished {
             fs::remove_file(unfinished).map_err(RaftError::storage("delete", unfinished))?;
@@ -158,6 +158,11 @@ impl SnapshotStore {
                     fs::rename(&path, &aside).map_err(RaftError::storage("rename", &path))?;
                 }
             }
+        }
+        // Whoever gave the newest its name may have been killed before that was durable.
+        if !Mutant::ReadWithoutSync.is_planted() {
+            let synced = File::open(directory).and_then(|directory| directory.sync_all());
+            synced.map_err(RaftError::storage("sync", directory))?;
         }
         Ok(Self {
             directory: directory.to_owned(),
