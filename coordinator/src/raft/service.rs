@@ -11,8 +11,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use flott_node::{Mutant, SharedClock};
 use flott_node::tls::Peer;
+use flott_node::{Mutant, SharedClock};
 use flott_proto::wire;
 use flott_proto::wire::raft_append_response::Outcome;
 use flott_proto::wire::raft_service_server::RaftService;

@@ -175,7 +175,12 @@ mod tests {
     }
 
     fn write(begun: u64, ended: u64, value: u64, revision: u64) -> Operation {
-        operation(begun, ended, Action::Write(value), Told::Written { revision })
+        operation(
+            begun,
+            ended,
+            Action::Write(value),
+            Told::Written { revision },
+        )
     }
 
     fn read(begun: u64, ended: u64, revision: u64, entry: Option<(u64, u64)>) -> Operation {
@@ -225,10 +230,7 @@ mod tests {
                 "one write twice",
             ),
             (
-                vec![
-                    read(5, 6, 9, None),
-                    read(7, 8, 8, None),
-                ],
+                vec![read(5, 6, 9, None), read(7, 8, 8, None)],
                 "reads that go back",
             ),
             (

@@ -38,7 +38,9 @@ fn answer(outcome: Option<Outcome>, system: impl FnOnce() -> c_long) -> c_long {
 
 unsafe fn path_of<'a>(path: *const c_char) -> &'a Path {
     // SAFETY: the caller of the C function promises a string.
-    Path::new(OsStr::from_bytes(unsafe { CStr::from_ptr(path) }.to_bytes()))
+    Path::new(OsStr::from_bytes(
+        unsafe { CStr::from_ptr(path) }.to_bytes(),
+    ))
 }
 
 #[unsafe(no_mangle)]

@@ -423,7 +423,9 @@ impl Kernel {
             return outcome;
         }
         let replaced = to.is_file().then(|| self.files.keep());
-        let linked = replaced.as_ref().map_or(Ok(()), |kept| fs::hard_link(to, kept));
+        let linked = replaced
+            .as_ref()
+            .map_or(Ok(()), |kept| fs::hard_link(to, kept));
         if linked.is_err() {
             return Outcome::Fail(libc::EIO);
         }

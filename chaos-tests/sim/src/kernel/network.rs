@@ -90,9 +90,15 @@ struct Dialling {
 enum Happening {
     Arrives(PipeId),
     /// Somebody wants to connect.
-    Request { pipe: PipeId, port: String },
+    Request {
+        pipe: PipeId,
+        port: String,
+    },
     /// And this is the answer.
-    Reply { pipe: PipeId, accepted: bool },
+    Reply {
+        pipe: PipeId,
+        accepted: bool,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -289,7 +295,8 @@ impl Kernel {
         );
         if !self.lives(to) {
             let is_reset = matches!(segment, Segment::Reset);
-            if self.hosts[to.0].has_power && !is_reset && self.network.pipes.contains_key(&peer(id)) {
+            if self.hosts[to.0].has_power && !is_reset && self.network.pipes.contains_key(&peer(id))
+            {
                 self.network.send(self.now, peer(id), Segment::Reset);
             }
             return;

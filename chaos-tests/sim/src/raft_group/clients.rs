@@ -177,7 +177,11 @@ impl Client {
             }
             self.sleep(60).await;
         }
-        if unknown { Told::Unknown } else { Told::Refused }
+        if unknown {
+            Told::Unknown
+        } else {
+            Told::Refused
+        }
     }
 
     fn operation(&self, key: u32, action: &Action) -> kv_request::Operation {
@@ -287,9 +291,8 @@ impl Client {
             Some(Outcome::Failure(failure)) => {
                 let leader = (0..self.plan.member_hosts())
                     .find(|host| member::address(*host) == failure.leader_address);
-                self.favourite = leader.unwrap_or_else(|| {
-                    self.random.below(self.plan.member_hosts() as u64) as usize
-                });
+                self.favourite = leader
+                    .unwrap_or_else(|| self.random.below(self.plan.member_hosts() as u64) as usize);
                 match failure.reason() {
                     Reason::Unknown | Reason::Unspecified => Told::Unknown,
                     // Under this id an earlier attempt may have done it.

@@ -40,9 +40,7 @@ impl Group {
         if self.inflict(fault, host) {
             with(|kernel| {
                 kernel.trace.count(fault.name());
-                kernel
-                    .trace
-                    .add(fault.name(), &[kernel.now, host as u64]);
+                kernel.trace.add(fault.name(), &[kernel.now, host as u64]);
             });
             self.say(&format!("{} at host {host}", fault.name()));
         }
@@ -61,7 +59,9 @@ impl Group {
                 } else {
                     Death::PowerLost
                 };
-                with(|kernel| kernel.hosts[host].dies_in_file_operation = Some((operations, death)));
+                with(|kernel| {
+                    kernel.hosts[host].dies_in_file_operation = Some((operations, death))
+                });
             }
             Fault::KillAll | Fault::PowerLossOfAll => {
                 let death = if fault == Fault::KillAll {
@@ -81,7 +81,9 @@ impl Group {
                 self.later(lasts, Later::Resume(host));
             }
             Fault::Isolate => {
-                let cut = self.others(host).flat_map(|other| [(host, other), (other, host)]);
+                let cut = self
+                    .others(host)
+                    .flat_map(|other| [(host, other), (other, host)]);
                 let cut = cut.collect();
                 self.cut(cut);
             }

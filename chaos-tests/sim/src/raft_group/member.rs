@@ -25,7 +25,9 @@ impl Running {
     /// The JobManager, once it has started.
     pub fn jobmanager(&self) -> Option<Arc<JobManager>> {
         let running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        running.as_ref().map(|(jobmanager, _)| Arc::clone(jobmanager))
+        running
+            .as_ref()
+            .map(|(jobmanager, _)| Arc::clone(jobmanager))
     }
 
     /// What is seen of it.

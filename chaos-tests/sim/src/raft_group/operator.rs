@@ -81,8 +81,7 @@ impl Act<'_> {
 
     async fn change_voters(&mut self) {
         let members = self.raft.members().await;
-        let (voters, learners): (Vec<_>, Vec<_>) =
-            members.iter().partition(|member| member.voter);
+        let (voters, learners): (Vec<_>, Vec<_>) = members.iter().partition(|member| member.voter);
         let any = |random: &mut Random, of: &[NodeId]| (!of.is_empty()).then(|| *random.pick(of));
         let voters: Vec<NodeId> = voters.iter().map(|member| member.id).collect();
         let learners: Vec<NodeId> = learners.iter().map(|member| member.id).collect();

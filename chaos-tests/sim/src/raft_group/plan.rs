@@ -104,7 +104,10 @@ impl Fault {
 
 /// One run.
 #[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "as the names say; times in virtual nanoseconds")]
+#[expect(
+    missing_docs,
+    reason = "as the names say; times in virtual nanoseconds"
+)]
 pub struct Plan {
     pub seed: u64,
     pub members: usize,

@@ -74,7 +74,9 @@ pub fn run(plan: Plan, mutants: &[Mutant], directory: &Path, narrates: bool) -> 
     let world = World::new(random.fork());
     let mut group = Group {
         world,
-        members: (0..plan.member_hosts()).map(|_| Running::default()).collect(),
+        members: (0..plan.member_hosts())
+            .map(|_| Running::default())
+            .collect(),
         observer: Observer::default(),
         random,
         clients: Shared::default(),
@@ -103,7 +105,10 @@ pub fn run(plan: Plan, mutants: &[Mutant], directory: &Path, narrates: bool) -> 
     count("leaders", group.observer.leaders() as u64);
     count("entries", group.observer.committed.last());
     count("digests compared", group.observer.digests());
-    count("changes of members", group.observer.committed.memberships() as u64);
+    count(
+        "changes of members",
+        group.observer.committed.memberships() as u64,
+    );
     // Nothing of it is dropped: its processes are as dead as if they had been killed.
     std::mem::forget(group);
     verdict
@@ -178,7 +183,12 @@ impl Group {
     /// The first members found the group.
     fn form(&mut self) -> Result<(), String> {
         let end = kernel::now() + FORMING;
-        let started = |group: &Self| group.members.iter().all(|member| member.jobmanager().is_some());
+        let started = |group: &Self| {
+            group
+                .members
+                .iter()
+                .all(|member| member.jobmanager().is_some())
+        };
         if !self.until(end, started)? {
             return Err("liveness: not all members started".to_owned());
         }
@@ -233,7 +243,9 @@ impl Group {
         };
         let near = |member: &u64| {
             let hosts = 0..self.plan.member_hosts();
-            let mut all = hosts.into_iter().filter_map(|host| self.observer.last(host));
+            let mut all = hosts
+                .into_iter()
+                .filter_map(|host| self.observer.last(host));
             all.any(|other| other.node == *member && other.applied + 50 >= seen.applied)
         };
         voters.iter().chain(&seen.learners).all(near)
@@ -241,7 +253,9 @@ impl Group {
 
     fn is_level(&self) -> bool {
         let hosts = 0..self.plan.member_hosts();
-        let members = hosts.into_iter().filter_map(|host| self.observer.last(host));
+        let members = hosts
+            .into_iter()
+            .filter_map(|host| self.observer.last(host));
         let mut applied = members.map(|seen| seen.applied).filter(|index| *index > 0);
         let first = applied.next();
         applied.all(|index| Some(index) == first)
@@ -313,7 +327,9 @@ impl Group {
             Later::GoodLink(from, to) => {
                 let jitter = self.plan.jitter;
                 with(|kernel| {
-                    kernel.set_link(from, to, |link| (link.jitter, link.loss_permille) = (jitter, 0));
+                    kernel.set_link(from, to, |link| {
+                        (link.jitter, link.loss_permille) = (jitter, 0)
+                    });
                 });
             }
             Later::FastDisk(host) => with(|kernel| kernel.hosts[host].disk = Default::default()),
@@ -363,7 +379,12 @@ impl Group {
             use super::plan::Fault;
             matches!(fault, Fault::FullDisk | Fault::FailedSync | Fault::HungDisk)
         });
-        let of_the_disk = ["exit code 70", "No space left", "Input/output error", "disk"];
+        let of_the_disk = [
+            "exit code 70",
+            "No space left",
+            "Input/output error",
+            "disk",
+        ];
         disk_was_hurt && of_the_disk.iter().any(|text| why.contains(text))
     }
 }

@@ -10,5 +10,9 @@ fn the_same_seed_does_the_same_twice() {
         (once.trace, once.events, once.counts),
         (again.trace, again.events, again.counts)
     );
-    assert_ne!(once.trace, verdict(8, None).trace, "another seed does other things");
+    assert_ne!(
+        once.trace,
+        verdict(8, None).trace,
+        "another seed does other things"
+    );
 }

@@ -22,9 +22,9 @@ use flott_proto::wire;
 use prost::Message;
 use uuid::Uuid;
 
-use super::super::{codec, directory};
 use super::super::error::RaftError;
 use super::super::types::Entry;
+use super::super::{codec, directory};
 use super::entry;
 use super::recovery::{HardState, Location, Segment, recover};
 use super::segment::{FrameBuilder, Kind, Seal};

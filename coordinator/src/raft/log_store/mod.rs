@@ -141,8 +141,7 @@ impl Shared {
         match self.find(start, end, bytes_max) {
             Found::InMemory(entries) => Ok(entries),
             Found::OnDisk(located, wanted) => {
-                let reading =
-                    flott_node::spawn_blocking(move || join(&located, wanted, bytes_max));
+                let reading = flott_node::spawn_blocking(move || join(&located, wanted, bytes_max));
                 reading.await.map_err(io::Error::other)?
             }
         }

@@ -172,10 +172,7 @@ impl Writer {
 
     /// The same in a simulation, where the time that a write takes passes before it.
     #[cfg(feature = "simulation")]
-    async fn run_as_task(
-        mut self,
-        environment: Arc<dyn flott_node::simulation::Environment>,
-    ) {
+    async fn run_as_task(mut self, environment: Arc<dyn flott_node::simulation::Environment>) {
         while let Some(first) = self.writes.recv().await {
             let gathered = self.gather(first);
             self.shared.progress.begun.fetch_add(1, Ordering::AcqRel);

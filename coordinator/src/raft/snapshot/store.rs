@@ -20,9 +20,9 @@ use flott_proto::wire;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use super::super::{codec, directory};
 use super::super::error::RaftError;
 use super::super::types::SnapshotMeta;
+use super::super::{codec, directory};
 use super::format::{SnapshotError, SnapshotReader, SnapshotWriter};
 use crate::core::Record;
 
