@@ -30,6 +30,8 @@ pub struct Observer {
     states: States,
     digested: BTreeMap<HostId, u64>,
     last: BTreeMap<HostId, (u32, Seen)>,
+    /// A leader whose membership has just become joint.
+    pub became_joint: Option<HostId>,
 }
 
 /// Has `f` see the clock of that host.
@@ -116,7 +118,7 @@ impl Observer {
         }
     }
 
-    fn count_what_is_rare(&self, host: HostId, life: u32, seen: &Seen) {
+    fn count_what_is_rare(&mut self, host: HostId, life: u32, seen: &Seen) {
         let Some((before_life, before)) = self.last.get(&host) else {
             return;
         };
@@ -140,6 +142,7 @@ impl Observer {
         }
         if before.voters.len() == 1 && seen.voters.len() > 1 {
             count("a membership became joint");
+            self.became_joint = seen.is_leader.then_some(host);
         }
     }
 

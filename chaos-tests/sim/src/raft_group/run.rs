@@ -281,6 +281,7 @@ impl Group {
                         self.observer.look(host, &self.members)?;
                     }
                     self.check_panics()?;
+                    self.strike_at_joint_leader();
                     if wanted(self) {
                         return Ok(true);
                     }
@@ -300,6 +301,21 @@ impl Group {
                     }
                 }
             }
+        }
+    }
+
+    /// Changes of voters that a leader leaves half done are rare unless somebody sees to it.
+    fn strike_at_joint_leader(&mut self) {
+        let joint = self.observer.became_joint.take();
+        if let Some(leader) = joint.filter(|_| self.is_safety)
+            && self.random.permille(400)
+        {
+            with(|kernel| {
+                kernel
+                    .trace
+                    .count("fault: kill of a leader in a joint membership")
+            });
+            self.end(leader, &Death::Killed);
         }
     }
 
