@@ -20,6 +20,8 @@ mod metrics;
 pub mod raft;
 pub mod recovery;
 mod server;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod task_managers;
 
 pub use checkpoint_files::{FilesError, Found, read_metadata};

@@ -3,12 +3,13 @@
 //! Start: data directory and Raft → gRPC port → HTTP port → leader loop. End: a leader hands over first, then everything
 //! stops at once; nothing needs to be saved, because nothing that matters is only in memory.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use flott_node::config::{Configuration, options};
 use flott_node::health::{self, HttpPort, Probes};
-use flott_node::tls::{Protocol, Role, TlsError};
+use flott_node::tls::{Connection, Protocol, Role, TlsError};
 use flott_node::{OnFailure, SharedClock, SystemClock, Tasks, Transport};
 use flott_proto::ids::{ClusterId, NodeId};
 use flott_proto::wire::cluster_admin_server::ClusterAdminServer;
@@ -16,6 +17,7 @@ use flott_proto::wire::job_manager_server::JobManagerServer;
 use flott_proto::wire::key_value_server::KeyValueServer;
 use flott_proto::wire::namespaces_server::NamespacesServer;
 use flott_proto::wire::task_manager_gateway_server::TaskManagerGatewayServer;
+use futures::Stream;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -63,90 +65,23 @@ pub async fn run(configuration: Configuration, process: Tasks) -> Result<(), Err
     check_own_name(&transport, &raft, &address)?;
     let reload = configuration.get(&options::SSL_RELOAD_INTERVAL)?;
     transport.watch(reload, &parts, &clock);
-    let (office_sender, office) = watch::channel(None);
-
-    let gateway = Gateway::new(
-        raft.clone(),
-        office.clone(),
-        parts.clone(),
-        Handle::current(),
-        address.clone(),
-    );
-    let dispatcher = Arc::new(Dispatcher {
+    let incoming = {
+        let _on_raft = raft.enter_threads();
+        transport.incoming(listener, Protocol::Http2, &parts, &clock)
+    };
+    let services = Services {
         raft: raft.clone(),
-        office: office.clone(),
-        clock: clock.clone(),
+        configuration: configuration.clone(),
         transport: transport.clone(),
-        configuration: configuration.clone(),
-    });
-    let admin = Admin {
-        raft: raft.clone(),
-        office: office.clone(),
         clock: clock.clone(),
-        configuration: configuration.clone(),
+        parts: parts.clone(),
+        address: address.clone(),
     };
-    let key_value = KeyValueService {
-        raft: raft.clone(),
-        proposer: Proposer::new(raft.clone(), office.clone(), clock.clone(), parts.clone()),
-        reads: Reads::new(raft.clone(), office.clone(), clock.clone(), parts.clone()),
-        watches: raft.watches(),
-        clock: clock.clone(),
-        tasks: parts.clone(),
-    };
-    let tls = transport.is_tls();
-    let server = Server::builder()
-        .http2_keepalive_interval(Some(configuration.get(&options::HEARTBEAT_INTERVAL)?))
-        .add_service(Admission::to(Surface::Raft, tls, raft.service()))
-        .add_service(Admission::to(
-            Surface::TaskManagers,
-            tls,
-            TaskManagerGatewayServer::new(gateway).max_decoding_message_size(MESSAGE_BYTES_MAX),
-        ))
-        .add_service(Admission::to(
-            Surface::Clients,
-            tls,
-            JobManagerServer::from_arc(dispatcher.clone()),
-        ))
-        .add_service(Admission::to(
-            Surface::Clients,
-            tls,
-            NamespacesServer::from_arc(dispatcher),
-        ))
-        .add_service(Admission::to(
-            Surface::Clients,
-            tls,
-            ClusterAdminServer::new(admin),
-        ))
-        .add_service(Admission::to(
-            Surface::Clients,
-            tls,
-            KeyValueServer::new(key_value).max_decoding_message_size(KEY_VALUE_BYTES_MAX),
-        ));
-    let stopped = parts.cancellation().clone();
-    let on_raft = raft.enter_threads();
-    let incoming = transport.incoming(listener, Protocol::Http2, &parts, &clock);
-    parts.spawn("gRPC server", OnFailure::Shutdown, async move {
-        tokio::select! {
-            served = server.serve_with_incoming(incoming) => served.map_err(|error| leader::chain(&error)),
-            // Streams of TaskManagers never end by themselves: a graceful stop would wait for them.
-            () = stopped.cancelled() => Ok(()),
-        }
-    });
-
-    drop(on_raft);
-
+    let (office_sender, office) = watch::channel(None);
+    services.serve(&office, incoming)?;
     let http = serve_http(&configuration, &transport, &raft, &office, &parts, &clock).await?;
     info!(node = %raft.node_id(), address, %http, cluster = ?raft.cluster_id(), "JobManager is up");
-    let settings = LeaderSettings {
-        heartbeat_interval: configuration.get(&options::HEARTBEAT_INTERVAL)?,
-        heartbeat_timeout: configuration.get(&options::HEARTBEAT_TIMEOUT)?,
-        reconnect_grace: configuration.get(&options::RECONNECT_GRACE)?,
-        results_expire_after: configuration.get(&options::RESULTS_EXPIRE_AFTER)?.0,
-        results_max: configuration.get(&options::RESULTS_MAX)?,
-        address,
-    };
-    let leader = leader::run(raft.clone(), settings, office_sender, clock, parts.clone());
-    parts.spawn("leader", OnFailure::Shutdown, leader);
+    services.lead(office_sender)?;
 
     tokio::select! {
         () = process.cancellation().cancelled() => hand_over(&raft).await,
@@ -160,7 +95,126 @@ pub async fn run(configuration: Configuration, process: Tasks) -> Result<(), Err
     ended.map_err(Error::Failed)
 }
 
-async fn start_raft(
+/// What a JobManager does once its Raft node runs.
+pub(crate) struct Services {
+    pub(crate) raft: RaftNode,
+    pub(crate) configuration: Configuration,
+    pub(crate) transport: Transport,
+    pub(crate) clock: SharedClock,
+    pub(crate) parts: Tasks,
+    /// Where this JobManager is reached, host:port.
+    pub(crate) address: String,
+}
+
+impl Services {
+    /// Answers the other members, TaskManagers and clients.
+    pub(crate) fn serve(
+        &self,
+        office: &watch::Receiver<Option<leader::Office>>,
+        incoming: impl Stream<Item = io::Result<Connection>> + Send + Unpin + 'static,
+    ) -> Result<(), Error> {
+        let Self {
+            raft,
+            configuration,
+            transport,
+            clock,
+            parts,
+            address,
+        } = self;
+
+        let gateway = Gateway::new(
+            raft.clone(),
+            office.clone(),
+            parts.clone(),
+            Handle::current(),
+            address.clone(),
+        );
+        let dispatcher = Arc::new(Dispatcher {
+            raft: raft.clone(),
+            office: office.clone(),
+            clock: clock.clone(),
+            transport: transport.clone(),
+            configuration: configuration.clone(),
+        });
+        let admin = Admin {
+            raft: raft.clone(),
+            office: office.clone(),
+            clock: clock.clone(),
+            configuration: configuration.clone(),
+        };
+        let key_value = KeyValueService {
+            raft: raft.clone(),
+            proposer: Proposer::new(raft.clone(), office.clone(), clock.clone(), parts.clone()),
+            reads: Reads::new(raft.clone(), office.clone(), clock.clone(), parts.clone()),
+            watches: raft.watches(),
+            clock: clock.clone(),
+            tasks: parts.clone(),
+        };
+        let tls = transport.is_tls();
+        let server = Server::builder()
+            .http2_keepalive_interval(Some(configuration.get(&options::HEARTBEAT_INTERVAL)?))
+            .add_service(Admission::to(Surface::Raft, tls, raft.service()))
+            .add_service(Admission::to(
+                Surface::TaskManagers,
+                tls,
+                TaskManagerGatewayServer::new(gateway).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            ))
+            .add_service(Admission::to(
+                Surface::Clients,
+                tls,
+                JobManagerServer::from_arc(dispatcher.clone()),
+            ))
+            .add_service(Admission::to(
+                Surface::Clients,
+                tls,
+                NamespacesServer::from_arc(dispatcher),
+            ))
+            .add_service(Admission::to(
+                Surface::Clients,
+                tls,
+                ClusterAdminServer::new(admin),
+            ))
+            .add_service(Admission::to(
+                Surface::Clients,
+                tls,
+                KeyValueServer::new(key_value).max_decoding_message_size(KEY_VALUE_BYTES_MAX),
+            ));
+        let stopped = parts.cancellation().clone();
+        let _on_raft = raft.enter_threads();
+        parts.spawn("gRPC server", OnFailure::Shutdown, async move {
+            tokio::select! {
+                served = server.serve_with_incoming(incoming) => served.map_err(|error| leader::chain(&error)),
+                // Streams of TaskManagers never end by themselves: a graceful stop would wait for them.
+                () = stopped.cancelled() => Ok(()),
+            }
+        });
+        Ok(())
+    }
+
+    /// Leads whenever this member is elected, until the process ends.
+    pub(crate) fn lead(&self, office: watch::Sender<Option<leader::Office>>) -> Result<(), Error> {
+        let configuration = &self.configuration;
+        let settings = LeaderSettings {
+            heartbeat_interval: configuration.get(&options::HEARTBEAT_INTERVAL)?,
+            heartbeat_timeout: configuration.get(&options::HEARTBEAT_TIMEOUT)?,
+            reconnect_grace: configuration.get(&options::RECONNECT_GRACE)?,
+            results_expire_after: configuration.get(&options::RESULTS_EXPIRE_AFTER)?.0,
+            results_max: configuration.get(&options::RESULTS_MAX)?,
+            address: self.address.clone(),
+        };
+        let leader = leader::run(
+            self.raft.clone(),
+            settings,
+            office,
+            self.clock.clone(),
+            self.parts.clone(),
+        );
+        self.parts.spawn("leader", OnFailure::Shutdown, leader);
+        Ok(())
+    }
+}
+
+pub(crate) async fn start_raft(
     configuration: &Configuration,
     address: &str,
     transport: &Transport,

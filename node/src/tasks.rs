@@ -7,6 +7,7 @@ use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, error, info_span};
@@ -93,6 +94,24 @@ impl Tasks {
             None => Ok(()),
         }
     }
+}
+
+/// Runs work that blocks, on the disk or by computing, where nothing else waits for the thread.
+pub fn spawn_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> JoinHandle<T> {
+    #[cfg(feature = "simulation")]
+    if let Some(environment) = crate::simulation::environment() {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "simulated processes have one thread, whose time passes in sleeps"
+        )]
+        return tokio::spawn(async move {
+            tokio::time::sleep(environment.blocking_takes()).await;
+            work()
+        });
+    }
+    tokio::task::spawn_blocking(work)
 }
 
 #[cfg(test)]

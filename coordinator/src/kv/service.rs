@@ -118,7 +118,7 @@ fn refuse(refusal: &wire::KvResponse, reads: &[Read]) -> Vec<wire::KvResponse> {
 /// Answers where nothing waits for the thread: heartbeats share those of Raft with this service.
 async fn scan(state: ClusterState, reads: &[Read]) -> Vec<wire::KvResponse> {
     let scans = reads.to_vec();
-    let scanned = tokio::task::spawn_blocking(move || answer(&state, &scans)).await;
+    let scanned = flott_node::spawn_blocking(move || answer(&state, &scans)).await;
     scanned.unwrap_or_else(|error| {
         let what = format!("the range could not be read: {error}");
         refuse(&failure(Reason::Busy, what), reads)

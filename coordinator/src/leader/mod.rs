@@ -156,8 +156,10 @@ pub(crate) async fn run(
     loop {
         tokio::select! { biased;
             () = cancelled.cancelled() => return Ok(()),
-            led = leadership.wait_for(|now| now.is_leader) => {
-                led.map_err(|_| "the Raft group ended".to_owned())?;
+            led = async { leadership.wait_for(|now| now.is_leader).await.is_ok() } => if !led {
+                // Raft has ended and says why: that is the reason to be told, not that this loop cannot go on.
+                cancelled.cancelled().await;
+                return Ok(());
             }
         }
         match take_office(&raft, &settings, &clock).await {

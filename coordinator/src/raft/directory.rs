@@ -14,6 +14,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use flott_node::Mutant;
 use flott_proto::ids::NodeId;
 use flott_proto::wire;
 use tracing::warn;
@@ -40,7 +41,7 @@ pub(crate) struct DataDirectory {
 impl DataDirectory {
     /// Creates the directory if needed and takes its lock; refuses if another process has it.
     pub(crate) fn open(path: &Path) -> Result<Self, RaftError> {
-        fs::create_dir_all(path).map_err(RaftError::storage("create", path))?;
+        create(path).map_err(RaftError::storage("create", path))?;
         let lock_path = path.join(LOCK);
         let mut lock = OpenOptions::new()
             .create(true)
@@ -86,6 +87,34 @@ impl DataDirectory {
     pub(crate) fn snapshots(&self) -> PathBuf {
         self.path.join("snapshots")
     }
+}
+
+/// Makes sure that a directory is there, and still is when the power fails: its name is made durable, also if it was there
+/// already, for whoever made it may have been killed before that.
+pub(crate) fn create(path: &Path) -> std::io::Result<()> {
+    fn named(parent: &Path) -> &Path {
+        if parent.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            parent
+        }
+    }
+    let parents = || path.ancestors().skip(1).map(named);
+    // Those that are made now, and the one in which the first of them is.
+    let made = parents().take_while(|parent| !parent.exists()).count();
+    fs::create_dir_all(path)?;
+    if Mutant::DirectoryNotSynced.is_planted() {
+        return Ok(());
+    }
+    for parent in parents().take(made + 1) {
+        match File::open(parent) {
+            Ok(parent) => parent.sync_all()?,
+            // Somebody else's, and so was here long before.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 fn in_use(path: &Path, lock: &mut File) -> RaftError {

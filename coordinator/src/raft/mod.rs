@@ -43,6 +43,8 @@ mod members;
 mod network;
 mod node;
 pub(crate) mod offline;
+#[cfg(feature = "simulation")]
+pub(crate) mod probe;
 mod read_index;
 mod rounds;
 mod service;

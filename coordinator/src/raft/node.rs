@@ -27,7 +27,7 @@ use super::identity::LocalIdentity;
 use super::log_store::LogOptions;
 use super::members::{ChangeSlot, Changed, MemberProgress, MemberStatus, Reporter};
 use super::network::{MESSAGE_BYTES_MAX, Network};
-use super::read_index;
+use super::read_index::{self, Succession};
 use super::service::RaftRpc;
 use super::start::{self, Running};
 use super::state_machine::{Published, StateMachine};
@@ -82,6 +82,7 @@ pub(super) struct Inner {
     pub(super) network: Arc<Network>,
     pub(super) bootstrap: Arc<Bootstrap>,
     pub(super) timing: Timing,
+    pub(super) succession: Succession,
     pub(super) leadership: watch::Receiver<Leadership>,
     pub(super) published: Arc<Published>,
     pub(super) rpc: RaftRpc,
@@ -246,7 +247,7 @@ impl RaftNode {
     /// Whether a quorum has confirmed this leader so recently that no other can have been elected. False on any other
     /// node. Raft leaders do not step down when they are cut off; this is how they notice.
     pub fn lease_is_valid(&self) -> bool {
-        read_index::lease_is_valid(&self.0.raft, self.0.timing)
+        read_index::lease_is_valid(&self.0.raft, self.0.timing, &self.0.succession)
     }
 
     /// The index from which on a state contains all that anybody was told before, asked of the leader (which may be this
@@ -348,7 +349,7 @@ impl RaftNode {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         let Some(running) = running else { return };
-        let closing = tokio::task::spawn_blocking(move || {
+        let closing = flott_node::spawn_blocking(move || {
             running.threads.stop(SHUTDOWN_WAIT);
             running.writer.join();
         });

@@ -3,6 +3,10 @@
 //! A lease is good only while no other member can have been elected. [`lease_is_valid`] keeps a margin to what openraft
 //! counts as the lease, for clocks that run at different speeds.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use flott_node::Mutant;
 use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver;
 
@@ -11,11 +15,47 @@ use super::network::Lane;
 use super::node::{Inner, Raft};
 use flott_proto::wire;
 
-/// Whether a quorum has confirmed this leader so recently that no other can have been elected.
-pub(super) fn lease_is_valid(raft: &Raft, timing: Timing) -> bool {
+/// Up to which term this node's lease is void, because it has named a successor.
+///
+/// Whom a leader names is elected at once: voters do not wait for the lease of who has given it up, and a majority of them
+/// need not include this node. So it may not hear of its successor for as long as its lease would have lasted.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Succession(Arc<AtomicU64>);
+
+/// A successor is being named. From when it is dropped on, leases of later terms are good again.
+#[derive(Debug)]
+pub(super) struct Naming {
+    succession: Succession,
+    term: u64,
+}
+
+impl Succession {
+    /// No lease is valid from now on; after that, none of `term` or before.
+    pub(super) fn begin(&self, term: u64) -> Naming {
+        self.0.store(u64::MAX, Ordering::Release);
+        Naming {
+            succession: self.clone(),
+            term,
+        }
+    }
+
+    fn voids(&self, term: u64) -> bool {
+        term <= self.0.load(Ordering::Acquire) && !Mutant::LeaseOutlivesHandOver.is_planted()
+    }
+}
+
+impl Drop for Naming {
+    fn drop(&mut self) {
+        self.succession.0.store(self.term, Ordering::Release);
+    }
+}
+
+/// Whether a quorum has confirmed this leader so recently that no other can have been elected, and it has named none itself.
+pub(super) fn lease_is_valid(raft: &Raft, timing: Timing, succession: &Succession) -> bool {
     let metrics = raft.metrics();
     let metrics = metrics.borrow_watched();
-    if !metrics.state.is_leader() || metrics.running_state.is_err() {
+    let leads = metrics.state.is_leader() && metrics.running_state.is_ok();
+    if !leads || succession.voids(metrics.current_term) {
         return false;
     }
     let mut voters = metrics.membership_config.voter_ids();
@@ -33,8 +73,12 @@ async fn confirmed(raft: &Raft) -> Option<u64> {
 
 /// The same under the leader's lease, at once. That the process may be stopped between looking at the lease and answering
 /// does no harm: the index was right when it was looked at, which was after the question.
-pub(super) async fn under_lease(raft: &Raft, timing: Timing) -> Option<u64> {
-    if !lease_is_valid(raft, timing) {
+pub(super) async fn under_lease(
+    raft: &Raft,
+    timing: Timing,
+    succession: &Succession,
+) -> Option<u64> {
+    if !lease_is_valid(raft, timing, succession) {
         return confirmed(raft).await;
     }
     let linearizer = raft.get_read_linearizer(ReadPolicy::LeaseRead).await.ok()?;
@@ -50,7 +94,7 @@ impl Inner {
             (leader, metrics.membership_config.get_node(&leader)?.clone())
         };
         if leader == self.identity.node {
-            return under_lease(&self.raft, self.timing).await;
+            return under_lease(&self.raft, self.timing, &self.succession).await;
         }
         let mut client = self.network.client(&peer.address, Lane::Control).ok()?;
         let identity = Some(self.identity.towards(leader, &peer));

@@ -11,8 +11,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use flott_node::SharedClock;
 use flott_node::tls::Peer;
+use flott_node::{Mutant, SharedClock};
 use flott_proto::wire;
 use flott_proto::wire::raft_append_response::Outcome;
 use flott_proto::wire::raft_service_server::RaftService;
@@ -32,7 +32,7 @@ use super::freshness::Freshness;
 use super::identity::{LocalIdentity, Mismatch, MismatchKind};
 use super::members::Reporter;
 use super::node::Raft;
-use super::read_index;
+use super::read_index::{self, Succession};
 use super::snapshot::{SnapshotFile, SnapshotReceiver};
 use super::suspicion::{Suspicion, Watched};
 use super::types::{StoredMembership, TypeConfig};
@@ -52,7 +52,7 @@ pub(crate) struct VoteHold {
 impl VoteHold {
     /// Holds votes for `lease` from now on, if this node may have promised anything.
     pub(crate) fn new(clock: SharedClock, lease: Duration, may_have_promised: bool) -> Self {
-        let until = if may_have_promised {
+        let until = if may_have_promised && !Mutant::NoVoteHold.is_planted() {
             clock.monotonic() + lease
         } else {
             Duration::ZERO
@@ -77,6 +77,7 @@ pub(super) struct Serving {
     pub(super) vote_hold: VoteHold,
     pub(super) reporter: Arc<Reporter>,
     pub(super) timing: Timing,
+    pub(super) succession: Succession,
     pub(super) freshness: Arc<Freshness>,
     pub(super) receiver: SnapshotReceiver,
     pub(super) suspicion: Suspicion,
@@ -420,7 +421,7 @@ impl RaftService for RaftRpc {
         let peer = peer_of(&request);
         self.0
             .check(peer.as_ref(), request.get_ref().identity.as_ref())?;
-        let index = read_index::under_lease(&self.0.raft, self.0.timing).await;
+        let index = read_index::under_lease(&self.0.raft, self.0.timing, &self.0.succession).await;
         Ok(Response::new(wire::RaftReadIndexResponse {
             index: index.unwrap_or(0),
         }))

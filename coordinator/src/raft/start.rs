@@ -32,6 +32,7 @@ use super::network::{Network, NetworkFactory};
 use super::node::{
     IN_FLIGHT_BYTES_MAX, IN_FLIGHT_UNIT, Inner, Leadership, Raft, RaftNode, SHUTDOWN_WAIT,
 };
+use super::read_index::Succession;
 use super::rounds::Rounds;
 use super::service::{RaftRpc, Serving, VoteHold};
 use super::snapshot::{SnapshotReceiver, SnapshotStore};
@@ -50,30 +51,41 @@ fn runtime_threads() -> usize {
 
 /// The threads of openraft. Stopped in the background when dropped: a runtime must not be dropped where others wait
 /// for it.
-pub(super) struct RaftThreads(Option<Runtime>);
+pub(super) struct RaftThreads {
+    /// None in a simulation, where everything has one thread.
+    runtime: Option<Runtime>,
+    handle: Handle,
+}
 
 impl RaftThreads {
     fn start(config: &RaftConfig) -> Result<Self, RaftError> {
+        #[cfg(feature = "simulation")]
+        if flott_node::simulation::is_on() {
+            return Ok(Self {
+                runtime: None,
+                handle: Handle::current(),
+            });
+        }
         let runtime = Builder::new_multi_thread()
             .worker_threads(runtime_threads())
             .thread_name("flott-raft")
             .enable_all()
             .build();
         let failed = RaftError::storage("start the threads for", &config.dir);
-        runtime.map(|runtime| Self(Some(runtime))).map_err(failed)
+        let runtime = runtime.map_err(failed)?;
+        Ok(Self {
+            handle: runtime.handle().clone(),
+            runtime: Some(runtime),
+        })
     }
 
     fn handle(&self) -> &Handle {
-        let runtime = self
-            .0
-            .as_ref()
-            .expect("the runtime is taken only by the end");
-        runtime.handle()
+        &self.handle
     }
 
     /// Stops them and drops everything that ran there. Blocks, at most for `wait`.
     pub(super) fn stop(mut self, wait: Duration) {
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_timeout(wait);
         }
     }
@@ -81,7 +93,7 @@ impl RaftThreads {
 
 impl Drop for RaftThreads {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
@@ -148,7 +160,7 @@ pub(super) async fn start(
     let timing = Timing::of(&config)?;
     let openraft_config = openraft_config(&config, timing)?;
     let exit = Arc::clone(&options.exit);
-    let opening = tokio::task::spawn_blocking(move || {
+    let opening = flott_node::spawn_blocking(move || {
         let storage = open_storage(&config.dir, options)?;
         if let Some(marker) = &storage.marker {
             check_marker(&config.dir, marker, &config)?;
@@ -224,6 +236,7 @@ pub(super) async fn start(
     });
     let freshness = Arc::new(Freshness::new(clock.clone(), published.applied()));
     let suspicion = Suspicion::default();
+    let succession = Succession::default();
     let rpc = RaftRpc::new(Serving {
         raft: raft.clone(),
         identity: Arc::clone(&identity),
@@ -231,6 +244,7 @@ pub(super) async fn start(
         vote_hold,
         reporter: Arc::clone(&reporter),
         timing,
+        succession: succession.clone(),
         freshness: Arc::clone(&freshness),
         receiver: SnapshotReceiver::new(Arc::clone(&snapshots)),
         suspicion: suspicion.clone(),
@@ -243,6 +257,7 @@ pub(super) async fn start(
         network,
         bootstrap,
         timing,
+        succession,
         leadership,
         published,
         rpc,

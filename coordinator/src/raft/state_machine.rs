@@ -17,6 +17,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
+use flott_node::Mutant;
 use flott_proto::ids::NodeId;
 use flott_proto::wire::{self, command::Decision};
 use futures::{Stream, StreamExt};
@@ -348,6 +349,10 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
             .unwrap_or_default();
         let snapshot = {
             let meta = meta.clone();
+            let mut state = state;
+            if Mutant::SnapshotWithoutKeys.is_planted() {
+                state.kv = Default::default();
+            }
             blocking(move || snapshots.write(&meta, &cluster_id, state.records())).await?
         };
         Ok(Snapshot { meta, snapshot })
@@ -362,5 +367,5 @@ where
     T: Send + 'static,
     E: From<task::JoinError> + Send + 'static,
 {
-    task::spawn_blocking(work).await?
+    flott_node::spawn_blocking(work).await?
 }

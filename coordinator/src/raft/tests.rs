@@ -154,6 +154,27 @@ async fn a_node_whose_disk_fails_acknowledges_nothing_and_ends_the_process() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_has_named_a_successor_has_no_lease_any_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let nodes = three(directory.path()).await;
+    let leader = leader(&nodes).await;
+    let inner = nodes[leader].0.inner();
+    let mut metrics = inner.raft.metrics();
+    while !nodes[leader].0.lease_is_valid() {
+        metrics.changed().await.unwrap();
+    }
+    let term = nodes[leader].0.leadership().borrow().term;
+    // As when it has named one, of whom it hears nothing more.
+    let naming = inner.succession.begin(term);
+    assert!(!nodes[leader].0.lease_is_valid());
+    drop(naming);
+    assert!(!nodes[leader].0.lease_is_valid(), "nor later in this term");
+    for (node, _) in &nodes {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_decided_upon_an_older_membership_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let (node, _tasks) = alone(directory.path(), LogOptions::default()).await;

@@ -64,6 +64,11 @@ impl Transport {
     ///
     /// Has no deadline of its own.
     pub async fn connect(&self, address: &str, whom: Whom) -> io::Result<Connection> {
+        #[cfg(feature = "simulation")]
+        if let Some(environment) = crate::simulation::environment() {
+            let stream = environment.connect(address).await?;
+            return Ok(Connection::simulated(stream, address));
+        }
         let stream = self.dial(address).await?;
         stream.set_nodelay(true)?;
         match &self.0 {

@@ -78,6 +78,8 @@ pub struct Connection {
 enum Stream {
     PlainText(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    #[cfg(feature = "simulation")]
+    Simulated(Box<dyn crate::simulation::Stream>),
 }
 
 /// The two directions of a [`Connection`].
@@ -95,6 +97,16 @@ impl Connection {
     pub(super) fn plain_text(stream: TcpStream, address: &str) -> Self {
         Self {
             stream: Stream::PlainText(stream),
+            peer: Peer::PlainText,
+            address: address.into(),
+        }
+    }
+
+    /// One of a simulation, in plain text.
+    #[cfg(feature = "simulation")]
+    pub fn simulated(stream: Box<dyn crate::simulation::Stream>, address: &str) -> Self {
+        Self {
+            stream: Stream::Simulated(stream),
             peer: Peer::PlainText,
             address: address.into(),
         }
@@ -128,6 +140,8 @@ impl Connection {
         match self.stream {
             Stream::PlainText(stream) => Halves::PlainText(stream),
             Stream::Tls(_) => Halves::Tls(Box::new(self)),
+            #[cfg(feature = "simulation")]
+            Stream::Simulated(_) => Halves::Tls(Box::new(self)),
         }
     }
 }
@@ -172,6 +186,8 @@ impl AsyncRead for Connection {
                 let read = ready!(Pin::new(stream.as_mut()).poll_read(context, buffer));
                 Poll::Ready(read.map_err(|error| explain(error, &this.address)))
             }
+            #[cfg(feature = "simulation")]
+            Stream::Simulated(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
 }
@@ -185,6 +201,8 @@ impl AsyncWrite for Connection {
         match &mut self.get_mut().stream {
             Stream::PlainText(stream) => Pin::new(stream).poll_write(context, buffer),
             Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_write(context, buffer),
+            #[cfg(feature = "simulation")]
+            Stream::Simulated(stream) => Pin::new(stream).poll_write(context, buffer),
         }
     }
 
@@ -196,6 +214,8 @@ impl AsyncWrite for Connection {
         match &mut self.get_mut().stream {
             Stream::PlainText(stream) => Pin::new(stream).poll_write_vectored(context, buffers),
             Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(context, buffers),
+            #[cfg(feature = "simulation")]
+            Stream::Simulated(stream) => Pin::new(stream).poll_write_vectored(context, buffers),
         }
     }
 
@@ -203,6 +223,8 @@ impl AsyncWrite for Connection {
         match &self.stream {
             Stream::PlainText(stream) => stream.is_write_vectored(),
             Stream::Tls(stream) => stream.is_write_vectored(),
+            #[cfg(feature = "simulation")]
+            Stream::Simulated(_) => false,
         }
     }
 
@@ -210,6 +232,8 @@ impl AsyncWrite for Connection {
         match &mut self.get_mut().stream {
             Stream::PlainText(stream) => Pin::new(stream).poll_flush(context),
             Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(context),
+            #[cfg(feature = "simulation")]
+            Stream::Simulated(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
@@ -217,6 +241,8 @@ impl AsyncWrite for Connection {
         match &mut self.get_mut().stream {
             Stream::PlainText(stream) => Pin::new(stream).poll_shutdown(context),
             Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(context),
+            #[cfg(feature = "simulation")]
+            Stream::Simulated(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

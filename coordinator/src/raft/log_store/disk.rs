@@ -17,13 +17,14 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use flott_node::Mutant;
 use flott_proto::wire;
 use prost::Message;
 use uuid::Uuid;
 
-use super::super::codec;
 use super::super::error::RaftError;
 use super::super::types::Entry;
+use super::super::{codec, directory};
 use super::entry;
 use super::recovery::{HardState, Location, Segment, recover};
 use super::segment::{FrameBuilder, Kind, Seal};
@@ -187,13 +188,13 @@ pub(super) fn open(
     segment_bytes: usize,
     tail_bytes_max: usize,
 ) -> Result<Opened, RaftError> {
-    fs::create_dir_all(directory).map_err(RaftError::storage("create", directory))?;
+    directory::create(directory).map_err(RaftError::storage("create", directory))?;
     if directory.join(OLD_FORMAT).exists() {
         let path = directory.to_owned();
         return Err(RaftError::UnsupportedFormat {
             path,
             found: 1,
-            supported: crate::raft::directory::FORMAT_VERSION,
+            supported: directory::FORMAT_VERSION,
         });
     }
     let salt = salt(directory)?;
@@ -254,6 +255,9 @@ pub(super) fn open(
             (0, file)
         }
     };
+    if let Some(last) = &recovered.last_frame {
+        make_certain(directory, &file, last).map_err(failed())?;
+    }
     let journal = Journal {
         directory: directory.to_owned(),
         salt,
@@ -274,6 +278,19 @@ pub(super) fn open(
         marker,
         tail,
     })
+}
+
+/// Makes durable what was read. The process before this one may have been killed between writing the last frame and
+/// syncing it, or the sync has failed: then the frame is in the system's memory, the disk does not have it, and a sync alone
+/// would not write it again.
+fn make_certain(directory: &Path, file: &File, last: &(usize, Vec<u8>)) -> io::Result<()> {
+    if Mutant::ReadWithoutSync.is_planted() {
+        return Ok(());
+    }
+    let (at, frame) = last;
+    file.write_all_at(frame, *at as u64)?;
+    file.sync_all()?;
+    spares::sync_directory(directory)
 }
 
 /// The directory's random number; drawn if there is none.
@@ -298,6 +315,17 @@ fn salt(directory: &Path) -> Result<u64, RaftError> {
             Ok(salt)
         }
         Err(error) => Err(RaftError::storage("read", &path)(error)),
+    }
+}
+
+/// Makes what was written durable.
+fn sync(file: &File) -> io::Result<()> {
+    if Mutant::AcknowledgeBeforeSync.is_planted() {
+        return Ok(());
+    }
+    match file.sync_data() {
+        Err(_) if Mutant::RetryFailedSync.is_planted() => file.sync_data(),
+        synced => synced,
     }
 }
 
@@ -394,7 +422,7 @@ impl Journal {
         };
         let bytes = self.frame.seal(seal, self.sequence);
         self.file.write_all_at(bytes, self.end as u64)?;
-        self.file.sync_data()?;
+        sync(&self.file)?;
         self.end += bytes.len();
         self.sequence += 1;
         self.frame.clear();

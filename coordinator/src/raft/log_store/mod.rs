@@ -73,6 +73,16 @@ pub(crate) struct LogOptions {
 
 impl Default for LogOptions {
     fn default() -> Self {
+        #[cfg(feature = "simulation")]
+        if let Some(environment) = flott_node::simulation::environment() {
+            let segment_bytes = environment.log_segment_bytes();
+            return Self {
+                exit: writer::exit_process(),
+                fault: None,
+                segment_bytes,
+                tail_bytes_max: segment_bytes / 2,
+            };
+        }
         Self {
             exit: writer::exit_process(),
             fault: None,
@@ -131,8 +141,7 @@ impl Shared {
         match self.find(start, end, bytes_max) {
             Found::InMemory(entries) => Ok(entries),
             Found::OnDisk(located, wanted) => {
-                let reading =
-                    tokio::task::spawn_blocking(move || join(&located, wanted, bytes_max));
+                let reading = flott_node::spawn_blocking(move || join(&located, wanted, bytes_max));
                 reading.await.map_err(io::Error::other)?
             }
         }
@@ -180,6 +189,16 @@ pub(crate) struct LogStore {
 /// The log, as replication and `apply` read it.
 #[derive(Clone)]
 pub(crate) struct LogReader(Arc<Shared>);
+
+/// A log at one moment.
+#[cfg(feature = "simulation")]
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) purged: Option<LogId>,
+    pub(crate) last: Option<LogId>,
+    pub(crate) committed: Option<LogId>,
+    pub(crate) cuts: u64,
+}
 
 /// Writes the storage marker through the same queue as everything else.
 #[derive(Clone)]
@@ -268,6 +287,18 @@ impl LogReader {
         let first = tail.purged().map_or(0, |id| id.index + 1);
         let last = tail.last()?.index;
         (first <= last).then_some((first, last))
+    }
+
+    /// Where the log begins and ends, and how often it was cut.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn view(&self) -> View {
+        let tail = self.0.tail();
+        View {
+            purged: tail.purged(),
+            last: tail.last(),
+            committed: tail.committed(),
+            cuts: tail.truncations(),
+        }
     }
 
     /// The number of the write that the disk is busy with, if it is.

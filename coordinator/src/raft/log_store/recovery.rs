@@ -93,6 +93,8 @@ pub(super) struct Recovered {
     /// Where the next frame goes in the last segment, and its number.
     pub(super) end: usize,
     pub(super) next_sequence: u64,
+    /// The last frame of all, and where it begins in the last segment.
+    pub(super) last_frame: Option<(usize, Vec<u8>)>,
 }
 
 struct Replay<'a> {
@@ -116,6 +118,7 @@ pub(super) fn recover(directory: &Path, salt: u64) -> Result<Recovered, RaftErro
             segments: BTreeMap::new(),
             end: 0,
             next_sequence: 0,
+            last_frame: None,
         },
     };
     let last = last_used(&numbered, salt)?;
@@ -181,6 +184,7 @@ impl Replay<'_> {
         };
         self.recovered.segments.insert(segment, found);
         let mut at = 0;
+        let mut last_frame = None;
         while let Some(frame) = frame_at(&bytes, at, seal) {
             let expected = self.recovered.next_sequence;
             if !(first_of_all && at == 0) && frame.sequence != expected {
@@ -201,6 +205,7 @@ impl Replay<'_> {
                 };
                 self.record(kind, value, location).map_err(corrupt)?;
             }
+            last_frame = Some(at..frame.next.min(bytes.len()));
             at = frame.next;
         }
         if let Some(later) = find_frame(&bytes, at, seal) {
@@ -213,6 +218,7 @@ impl Replay<'_> {
         }
         // That no frame at the end is missing is seen by the sequence, at the beginning of the next segment.
         self.recovered.end = at;
+        self.recovered.last_frame = last_frame.map(|at| (at.start, bytes[at].to_vec()));
         Ok(())
     }
 

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 
+use flott_node::Mutant;
+
 /// The ending of a discarded segment's name.
 pub(super) const SPARE: &str = "spare";
 
@@ -35,6 +37,9 @@ pub(super) fn number_of(path: &Path) -> Option<u64> {
 
 /// Makes the names in a directory durable.
 pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
+    if Mutant::DirectoryNotSynced.is_planted() {
+        return Ok(());
+    }
     File::open(directory)?.sync_all()
 }
 
@@ -76,6 +81,16 @@ pub(super) struct Spares {
     discarded: SyncSender<PathBuf>,
     ordered: Option<u64>,
     thread: Option<JoinHandle<()>>,
+    /// What the thread does with an order, if there is no thread: in a simulation.
+    inline: Option<Inline>,
+}
+
+struct Inline(Box<dyn FnMut() + Send>);
+
+impl std::fmt::Debug for Inline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Inline")
+    }
 }
 
 impl Spares {
@@ -84,13 +99,33 @@ impl Spares {
         let (ready_sender, ready) = sync_channel(1);
         let (discarded, discarded_receiver) = sync_channel::<PathBuf>(DISCARDED_MAX);
         let directory = directory.to_owned();
+        let prepare = move |segment| {
+            let made = match discarded_receiver.try_recv() {
+                Ok(spare) => rename(&directory, &spare, segment),
+                Err(_) => make(&directory, segment, bytes),
+            };
+            ready_sender.send(made)
+        };
+        #[cfg(feature = "simulation")]
+        if flott_node::simulation::is_on() {
+            let carry_out = move || {
+                if let Ok(segment) = orders_receiver.try_recv() {
+                    // It is taken before the next one is ordered, so there is room.
+                    let _ = prepare(segment);
+                }
+            };
+            return Ok(Self {
+                orders: Some(orders),
+                ready,
+                discarded,
+                ordered: None,
+                thread: None,
+                inline: Some(Inline(Box::new(carry_out))),
+            });
+        }
         let prepare = move || {
             while let Ok(segment) = orders_receiver.recv() {
-                let made = match discarded_receiver.try_recv() {
-                    Ok(spare) => rename(&directory, &spare, segment),
-                    Err(_) => make(&directory, segment, bytes),
-                };
-                if ready_sender.send(made).is_err() {
+                if prepare(segment).is_err() {
                     return;
                 }
             }
@@ -104,6 +139,7 @@ impl Spares {
             discarded,
             ordered: None,
             thread: Some(thread),
+            inline: None,
         })
     }
 
@@ -114,6 +150,9 @@ impl Spares {
             && orders.try_send(segment).is_ok()
         {
             self.ordered = Some(segment);
+            if let Some(Inline(carry_out)) = &mut self.inline {
+                carry_out();
+            }
         }
     }
 

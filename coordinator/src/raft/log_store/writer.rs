@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 
+use flott_node::Mutant;
 use openraft::storage::IOFlushed;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
@@ -45,6 +46,10 @@ const EXIT_CODE: i32 = 70;
 /// Production's hook. An fsync that failed once cannot be repeated: the kernel may have dropped the data, so the log
 /// in memory and the log on disk differ in ways that nobody can know. Only a restart reads what is really there.
 pub(super) fn exit_process() -> ExitHook {
+    #[cfg(feature = "simulation")]
+    if let Some(environment) = flott_node::simulation::environment() {
+        return Arc::new(move || environment.exit(EXIT_CODE));
+    }
     Arc::new(|| std::process::exit(EXIT_CODE))
 }
 
@@ -99,13 +104,16 @@ impl Write {
 
 /// Waits for the writer thread.
 #[derive(Debug)]
-pub(crate) struct WriterThread(JoinHandle<()>);
+pub(crate) struct WriterThread(
+    /// None in a simulation, where a task writes.
+    Option<JoinHandle<()>>,
+);
 
 impl WriterThread {
     /// Returns when everything queued is written and the thread no longer uses the database. Blocks until all senders
     /// are gone.
     pub(crate) fn join(self) {
-        if self.0.join().is_err() {
+        if self.0.is_some_and(|thread| thread.join().is_err()) {
             error!("the raft log writer panicked");
         }
     }
@@ -136,37 +144,78 @@ impl Writer {
             path: path.clone(),
             failed: false,
         };
+        #[cfg(feature = "simulation")]
+        if let Some(environment) = flott_node::simulation::environment() {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "it stands for a thread, whose end is told by its queue"
+            )]
+            let _running = tokio::spawn(writer.run_as_task(environment));
+            return Ok(WriterThread(None));
+        }
         let spawned = thread::Builder::new()
             .name("raft-log".to_owned())
             .spawn(move || writer.run());
         spawned
-            .map(WriterThread)
+            .map(|thread| WriterThread(Some(thread)))
             .map_err(RaftError::storage("start the writer thread of", &path))
     }
 
     fn run(mut self) {
         while let Some(first) = self.writes.blocking_recv() {
-            let mut bytes = first.bytes();
-            let mut gathered = vec![first];
-            while bytes < BATCH_BYTES_MAX && gathered.len() < BATCH_WRITES_MAX {
-                let Ok(next) = self.writes.try_recv() else {
-                    break;
-                };
-                bytes += next.bytes();
-                gathered.push(next);
-            }
-            if self.failed {
-                self.answer(gathered, &Err(stopped()));
-                continue;
-            }
+            let gathered = self.gather(first);
             self.shared.progress.begun.fetch_add(1, Ordering::AcqRel);
-            let written = self.commit(&gathered);
-            self.shared.progress.ended.fetch_add(1, Ordering::AcqRel);
-            if let Err(failure) = &written {
-                self.on_failure(failure);
-            }
-            self.answer(gathered, &written);
+            self.write(gathered);
         }
+        self.close();
+    }
+
+    /// The same in a simulation, where the time that a write takes passes before it.
+    #[cfg(feature = "simulation")]
+    async fn run_as_task(mut self, environment: Arc<dyn flott_node::simulation::Environment>) {
+        while let Some(first) = self.writes.recv().await {
+            let gathered = self.gather(first);
+            self.shared.progress.begun.fetch_add(1, Ordering::AcqRel);
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "it stands for a system call that takes its time"
+            )]
+            tokio::time::sleep(environment.log_write_takes()).await;
+            self.write(gathered);
+        }
+        self.close();
+    }
+
+    /// What is queued by now, beginning with `first`, as far as it makes one batch.
+    fn gather(&mut self, first: Write) -> Vec<Write> {
+        let mut bytes = first.bytes();
+        let mut gathered = vec![first];
+        while bytes < BATCH_BYTES_MAX && gathered.len() < BATCH_WRITES_MAX {
+            let Ok(next) = self.writes.try_recv() else {
+                break;
+            };
+            bytes += next.bytes();
+            gathered.push(next);
+        }
+        gathered
+    }
+
+    fn write(&mut self, gathered: Vec<Write>) {
+        let written = if self.failed {
+            Err(stopped())
+        } else {
+            self.commit(&gathered)
+        };
+        self.shared.progress.ended.fetch_add(1, Ordering::AcqRel);
+        if let Err(failure) = &written
+            && !self.failed
+        {
+            self.on_failure(failure);
+        }
+        self.answer(gathered, &written);
+    }
+
+    fn close(mut self) {
         if !self.failed
             && let Err(failure) = self.journal.sync()
         {
@@ -190,6 +239,8 @@ impl Writer {
                         self.journal.add_entry(*index, encoded);
                     }
                 }
+                Write::Vote { .. } if Mutant::VoteNotWritten.is_planted() => {}
+                Write::Truncate { .. } if Mutant::CutNotWritten.is_planted() => {}
                 Write::Vote { value, .. } => self.journal.add(Kind::Vote, value.clone()),
                 Write::Committed { value } => self.journal.add(Kind::Committed, value.clone()),
                 Write::Marker { value, .. } => self.journal.add(Kind::Marker, value.clone()),

@@ -36,6 +36,14 @@ pub(crate) struct DiskSpace {
 impl DiskSpace {
     /// Of the file system that has `path`. Blocks on the disk.
     fn of(path: &Path) -> std::io::Result<Self> {
+        #[cfg(feature = "simulation")]
+        if let Some(environment) = flott_node::simulation::environment() {
+            let (free_bytes, total_bytes) = environment.disk_space();
+            return Ok(Self {
+                free_bytes,
+                total_bytes,
+            });
+        }
         let found = rustix::fs::statvfs(path)?;
         Ok(Self {
             free_bytes: found.f_bavail.saturating_mul(found.f_frsize),

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use flott_node::Mutant;
 use openraft::ChangeMembers;
 use tracing::{info, warn};
 
@@ -19,7 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Runs until the node ends.
 pub(in super::super) async fn run(rounds: Rounds) {
     while let Some(inner) = rounds.next(LOOK_EVERY).await {
-        if inner.leadership.borrow().is_leader {
+        if inner.leadership.borrow().is_leader && !Mutant::JointNeverSettled.is_planted() {
             inner.settle().await;
         }
     }

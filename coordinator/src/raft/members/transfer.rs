@@ -35,6 +35,8 @@ impl Inner {
         };
         for successor in successors {
             info!(successor, "handing raft leadership over");
+            let term = self.raft.metrics().borrow_watched().current_term;
+            let _naming = self.succession.begin(term);
             self.raft
                 .trigger()
                 .transfer_leader(successor)

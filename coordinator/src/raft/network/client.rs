@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flott_node::tls;
+use flott_node::{Mutant, tls};
 use flott_proto::wire;
 use flott_proto::wire::raft_service_client::RaftServiceClient;
 use futures::Stream;
@@ -157,13 +157,18 @@ pub(super) fn append_to_wire(
     request: &AppendEntriesRequest<TypeConfig>,
     member: &MemberClient,
 ) -> wire::RaftAppendRequest {
-    member.network.announce(request.leader_commit.as_ref());
+    let mut leader_commit = request.leader_commit;
+    if Mutant::UncommittedAnnounced.is_planted() {
+        let last = request.entries.last().map(|entry| entry.log_id);
+        leader_commit = leader_commit.max(last);
+    }
+    member.network.announce(leader_commit.as_ref());
     wire::RaftAppendRequest {
         identity: Some(member.identity()),
         vote: Some(codec::ballot_to_wire(&request.vote)),
         previous: request.prev_log_id.as_ref().map(codec::log_id_to_wire),
         entries: request.entries.iter().map(codec::entry_to_wire).collect(),
-        leader_commit: request.leader_commit.as_ref().map(codec::log_id_to_wire),
+        leader_commit: leader_commit.as_ref().map(codec::log_id_to_wire),
     }
 }
 

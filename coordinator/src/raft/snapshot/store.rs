@@ -15,13 +15,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::UNIX_EPOCH;
 
+use flott_node::Mutant;
 use flott_proto::wire;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use super::super::codec;
 use super::super::error::RaftError;
 use super::super::types::SnapshotMeta;
+use super::super::{codec, directory};
 use super::format::{SnapshotError, SnapshotReader, SnapshotWriter};
 use crate::core::Record;
 
@@ -131,7 +132,7 @@ impl Kept {
 impl SnapshotStore {
     /// Opens the directory and finds the newest intact snapshot. Blocks on the disk.
     pub(crate) fn open(directory: &Path) -> Result<Self, RaftError> {
-        fs::create_dir_all(directory).map_err(RaftError::storage("create", directory))?;
+        directory::create(directory).map_err(RaftError::storage("create", directory))?;
         let listed = list(directory).map_err(RaftError::storage("list", directory))?;
         for unfinished in &listed.unfinished {
             fs::remove_file(unfinished).map_err(RaftError::storage("delete", unfinished))?;
@@ -157,6 +158,11 @@ impl SnapshotStore {
                     fs::rename(&path, &aside).map_err(RaftError::storage("rename", &path))?;
                 }
             }
+        }
+        // Whoever gave the newest its name may have been killed before that was durable.
+        if !Mutant::ReadWithoutSync.is_planted() {
+            let synced = File::open(directory).and_then(|directory| directory.sync_all());
+            synced.map_err(RaftError::storage("sync", directory))?;
         }
         Ok(Self {
             directory: directory.to_owned(),
@@ -312,7 +318,9 @@ impl Drop for Incoming {
 impl Incoming {
     /// Makes what was written durable. Blocks on the disk.
     fn sync(mut self) -> io::Result<SnapshotFile> {
-        self.file.sync_all()?;
+        if !Mutant::SnapshotNotSynced.is_planted() {
+            self.file.sync_all()?;
+        }
         let file = SnapshotFile::open(self.path.clone())?;
         self.finished = true;
         Ok(file)

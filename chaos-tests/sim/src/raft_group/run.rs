@@ -1,0 +1,406 @@
+//! The phases of a run.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::clients::{self, Shared};
+use super::member::{self, Running};
+use super::observer::Observer;
+use super::plan::Plan;
+use crate::environment::Surroundings;
+use crate::invariants::reads;
+use crate::kernel::hosts::{Death, HostId};
+use crate::kernel::{self, MILLISECOND, SECOND, with};
+use crate::random::Random;
+use crate::verdict::Verdict;
+use crate::world::{self, Step, World};
+use flott_node::mutant::Mutant;
+
+/// For the group to be formed.
+const FORMING: u64 = 20 * SECOND;
+/// For the group to work again once everything is mended. Members that join take some seconds.
+const RECOVERY: u64 = 60 * SECOND;
+/// Writes that it has to acknowledge then.
+const RECOVERED_WRITES: usize = 30;
+
+/// What is planned.
+#[derive(Clone, Debug)]
+pub enum Later {
+    /// The process of that host is started.
+    Start(HostId),
+    /// It is not stopped any more.
+    Resume(HostId),
+    /// These links do not work.
+    Cut(Vec<(HostId, HostId)>),
+    /// They work again.
+    Join(Vec<(HostId, HostId)>),
+    /// That link is as it was.
+    GoodLink(HostId, HostId),
+    /// That disk is as it was.
+    FastDisk(HostId),
+    /// The same.
+    RoomOnDisk(HostId),
+    /// The same.
+    GoodSyncs(HostId),
+    /// Something goes wrong.
+    Strike,
+    /// The operator does something.
+    Operate,
+}
+
+/// The group and everything around it.
+#[derive(Debug)]
+pub struct Group {
+    pub(super) plan: Plan,
+    pub(super) world: World,
+    pub(super) members: Vec<Running>,
+    pub(super) observer: Observer,
+    pub(super) random: Random,
+    clients: Shared,
+    agenda: BTreeMap<(u64, u64), Later>,
+    serial: u64,
+    is_safety: bool,
+    narrates: bool,
+}
+
+/// Runs a seed, with its files below `directory`. The thread must be a new one: it is simulated from now on, for ever.
+pub fn run(plan: Plan, mutants: &[Mutant], directory: &Path, narrates: bool) -> Verdict {
+    kernel::boot(plan.seed, plan.member_hosts() + 1, directory);
+    world::enter(Surroundings::new(
+        mutants.iter().copied(),
+        plan.log_segment_bytes,
+    ));
+    let mut random = plan.random.clone();
+    let world = World::new(random.fork());
+    let mut group = Group {
+        world,
+        members: (0..plan.member_hosts())
+            .map(|_| Running::default())
+            .collect(),
+        observer: Observer::default(),
+        random,
+        clients: Shared::default(),
+        agenda: BTreeMap::new(),
+        serial: 0,
+        is_safety: true,
+        narrates,
+        plan,
+    };
+    let violation = group.phases().err();
+    let mut verdict = Verdict {
+        seed: group.plan.seed,
+        violation,
+        ..Verdict::default()
+    };
+    let (acknowledged, _) = group.clients.acknowledged();
+    with(|kernel| {
+        verdict.trace = kernel.trace.hash();
+        verdict.events = kernel.trace.events();
+        verdict.virtual_ms = kernel.now / MILLISECOND;
+        let counts = kernel.trace.counts().iter();
+        verdict.counts = counts.map(|(what, n)| ((*what).to_owned(), *n)).collect();
+    });
+    let mut count = |what: &str, n: u64| verdict.counts.insert(what.to_owned(), n);
+    count("acknowledged writes", acknowledged as u64);
+    count("leaders", group.observer.leaders() as u64);
+    count("entries", group.observer.committed.last());
+    count("digests compared", group.observer.digests());
+    count(
+        "changes of members",
+        group.observer.committed.memberships() as u64,
+    );
+    // Nothing of it is dropped: its processes are as dead as if they had been killed.
+    std::mem::forget(group);
+    verdict
+}
+
+impl Group {
+    pub(super) fn say(&self, what: &str) {
+        if self.narrates {
+            #[expect(clippy::print_stderr, reason = "asked for by the one who looks")]
+            {
+                eprintln!("{:>9} ms  {what}", world::now_ms());
+            }
+        }
+    }
+
+    pub(super) fn later(&mut self, after: u64, what: Later) {
+        self.serial += 1;
+        let at = kernel::now() + after;
+        self.agenda.insert((at, self.serial), what);
+    }
+
+    fn phases(&mut self) -> Result<(), String> {
+        with(|kernel| {
+            for host in 0..self.plan.member_hosts() {
+                kernel.network.name(&member::address(host), host);
+            }
+        });
+        self.mend();
+        for host in 0..self.plan.member_hosts() {
+            with(|kernel| kernel.replace_disk(host));
+            self.start(host);
+        }
+        self.form()?;
+        let (plan, shared) = (self.plan.clone(), self.clients.clone());
+        let client_host = self.plan.client_host();
+        self.world.start(client_host, clients::main(plan, shared));
+        self.later(self.plan.fault_every, Later::Strike);
+        if let Some(every) = self.plan.operator_every {
+            self.later(every, Later::Operate);
+        }
+        let end = kernel::now() + self.plan.safety;
+        self.until(end, |_| false)?;
+        self.say("everything is mended");
+        self.is_safety = false;
+        self.mend();
+        self.recover()?;
+        let checked = reads::check(&self.clients.history())?;
+        with(|kernel| {
+            for (what, n) in [
+                ("reads", checked.reads),
+                ("writes", checked.writes),
+                ("writes of unknown outcome", checked.unknown),
+            ] {
+                for _ in 0..n {
+                    kernel.trace.count(what);
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn start(&mut self, host: HostId) {
+        if self.world.is_up(host) {
+            return;
+        }
+        let running = Running::default();
+        self.members[host] = running.clone();
+        self.world
+            .start(host, member::main(self.plan.clone(), host, running));
+    }
+
+    /// The first members found the group.
+    fn form(&mut self) -> Result<(), String> {
+        let end = kernel::now() + FORMING;
+        let started = |group: &Self| {
+            group
+                .members
+                .iter()
+                .all(|member| member.jobmanager().is_some())
+        };
+        if !self.until(end, started)? {
+            return Err("liveness: not all members started".to_owned());
+        }
+        let founder = self.members[0].jobmanager();
+        let founder = founder.ok_or("the founder runs")?;
+        let addresses = (0..self.plan.members).map(member::address).collect();
+        self.world.spawn(0, async move {
+            // If it fails, nobody leads, which is noticed.
+            let _ = founder.raft().initialize(addresses).await;
+        });
+        let led = |group: &Self| group.leader().is_some();
+        match self.until(end, led)? {
+            true => Ok(()),
+            false => Err("liveness: no leader was elected at the beginning".to_owned()),
+        }
+    }
+
+    fn leader(&self) -> Option<HostId> {
+        let hosts = 0..self.plan.member_hosts();
+        hosts.into_iter().find(|host| {
+            let seen = self.observer.last(*host);
+            seen.is_some_and(|seen| seen.is_leader && seen.has_lease && seen.epoch > 0)
+        })
+    }
+
+    /// The group has to work again: one leader, all members up to date, writes acknowledged.
+    fn recover(&mut self) -> Result<(), String> {
+        let (before, _) = self.clients.acknowledged();
+        let end = kernel::now() + RECOVERY;
+        let works = |group: &Self| {
+            let written = group.clients.acknowledged().0 >= before + RECOVERED_WRITES;
+            written && group.agrees()
+        };
+        if !self.until(end, works)? {
+            return Err(format!("liveness: {}", self.describe(before)));
+        }
+        // Nothing is decided any more: all states become equal.
+        let client_host = self.plan.client_host();
+        self.world.kill(client_host, &Death::Killed);
+        let end = kernel::now() + 10 * SECOND;
+        self.until(end, |group| group.is_level())?;
+        self.observer.compare(&self.members)
+    }
+
+    /// Whether the members are all there, and the membership is a simple one.
+    fn agrees(&self) -> bool {
+        let Some(seen) = self.leader().and_then(|leader| self.observer.last(leader)) else {
+            return false;
+        };
+        let [voters] = &seen.voters[..] else {
+            return false;
+        };
+        let near = |member: &u64| {
+            let hosts = 0..self.plan.member_hosts();
+            let mut all = hosts
+                .into_iter()
+                .filter_map(|host| self.observer.last(host));
+            all.any(|other| other.node == *member && other.applied + 50 >= seen.applied)
+        };
+        voters.iter().chain(&seen.learners).all(near)
+    }
+
+    fn is_level(&self) -> bool {
+        let hosts = 0..self.plan.member_hosts();
+        let members = hosts
+            .into_iter()
+            .filter_map(|host| self.observer.last(host));
+        let mut applied = members.map(|seen| seen.applied).filter(|index| *index > 0);
+        let first = applied.next();
+        applied.all(|index| Some(index) == first)
+    }
+
+    fn describe(&self, before: usize) -> String {
+        let hosts = 0..self.plan.member_hosts();
+        let members: Vec<_> = hosts
+            .map(|host| (host, self.world.is_up(host), self.observer.last(host)))
+            .collect();
+        let written = self.clients.acknowledged().0 - before;
+        format!("{written} writes acknowledged after everything was mended; {members:#?}")
+    }
+
+    /// Goes on until `end`, or until it is as wanted: whether it was.
+    fn until(&mut self, end: u64, wanted: impl Fn(&Self) -> bool) -> Result<bool, String> {
+        loop {
+            let planned = self.agenda.first_key_value().map(|((at, _), _)| *at);
+            let until = planned.unwrap_or(end).min(end);
+            match self.world.step(until) {
+                Step::Ran(host) => {
+                    if host < self.members.len() {
+                        self.observer.look(host, &self.members)?;
+                    }
+                    self.check_panics()?;
+                    self.strike_at_joint_leader();
+                    if wanted(self) {
+                        return Ok(true);
+                    }
+                }
+                Step::Died(host, death) => {
+                    self.check_panics()?;
+                    self.on_death(host, &death)?;
+                }
+                Step::Reached if kernel::now() >= end => return Ok(wanted(self)),
+                Step::Reached => {
+                    let now = kernel::now();
+                    while let Some(entry) = self.agenda.first_entry()
+                        && entry.key().0 <= now
+                    {
+                        let what = entry.remove();
+                        self.carry_out(what);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Changes of voters that a leader leaves half done are rare unless somebody sees to it.
+    fn strike_at_joint_leader(&mut self) {
+        let joint = self.observer.became_joint.take();
+        if let Some(leader) = joint.filter(|_| self.is_safety)
+            && self.random.permille(400)
+        {
+            with(|kernel| {
+                kernel
+                    .trace
+                    .count("fault: kill of a leader in a joint membership")
+            });
+            self.end(leader, &Death::Killed);
+        }
+    }
+
+    fn check_panics(&self) -> Result<(), String> {
+        match with(|kernel| kernel.panics.pop()) {
+            Some(panic) => Err(format!("panic: {panic}")),
+            None => Ok(()),
+        }
+    }
+
+    fn carry_out(&mut self, what: Later) {
+        match what {
+            Later::Start(host) => {
+                self.start(host);
+            }
+            Later::Resume(host) => with(|kernel| {
+                let host = &mut kernel.hosts[host];
+                if host.is_paused {
+                    (host.is_paused, host.is_runnable) = (false, true);
+                }
+            }),
+            Later::Cut(links) if self.is_safety => self.set_cut(&links, true),
+            Later::Cut(_) => {}
+            Later::Join(links) => self.set_cut(&links, false),
+            Later::GoodLink(from, to) => {
+                let jitter = self.plan.jitter;
+                with(|kernel| {
+                    kernel.set_link(from, to, |link| {
+                        (link.jitter, link.loss_permille) = (jitter, 0)
+                    });
+                });
+            }
+            Later::FastDisk(host) => with(|kernel| kernel.hosts[host].disk = Default::default()),
+            Later::RoomOnDisk(host) => with(|kernel| {
+                let host = &mut kernel.hosts[host];
+                (host.disk_is_full, host.disk_free) = (false, 50 << 30);
+            }),
+            Later::GoodSyncs(host) => with(|kernel| kernel.hosts[host].sync_fails_permille = 0),
+            Later::Strike if self.is_safety => {
+                self.strike();
+                let every = self.plan.fault_every;
+                let pause = self.random.between(every / 2, every * 3 / 2);
+                self.later(pause, Later::Strike);
+            }
+            Later::Operate if self.is_safety => {
+                self.operate();
+                let every = self.plan.operator_every.unwrap_or(SECOND);
+                let pause = self.random.between(every / 2, every * 3 / 2);
+                self.later(pause, Later::Operate);
+            }
+            Later::Strike | Later::Operate => {}
+        }
+    }
+
+    /// A process has ended by itself, or its machine has lost its power in a write.
+    fn on_death(&mut self, host: HostId, death: &Death) -> Result<(), String> {
+        self.say(&format!("host {host} ended: {death:?}"));
+        if let Death::Exited(why) = death {
+            if why.contains("was removed from its group") {
+                with(|kernel| kernel.trace.count("a removed member ended"));
+                // Its machine is free for another member.
+                with(|kernel| kernel.replace_disk(host));
+                self.observer.forget(host);
+            } else if !self.may_end(why) {
+                return Err(format!("host {host} ended: {why}"));
+            } else {
+                with(|kernel| kernel.trace.count("a member ended because of its disk"));
+            }
+        }
+        self.after_death(host);
+        Ok(())
+    }
+
+    /// Whether a process may end with these words, given what was done to it.
+    fn may_end(&self, why: &str) -> bool {
+        let disk_was_hurt = self.plan.faults.iter().any(|fault| {
+            use super::plan::Fault;
+            matches!(fault, Fault::FullDisk | Fault::FailedSync | Fault::HungDisk)
+        });
+        let of_the_disk = [
+            "exit code 70",
+            "No space left",
+            "Input/output error",
+            "disk",
+        ];
+        disk_was_hurt && of_the_disk.iter().any(|text| why.contains(text))
+    }
+}

@@ -1,0 +1,24 @@
+//! A few seeds in every test run; many more by `make sim SEEDS=1-2000`.
+
+mod determinism;
+mod raft_group;
+
+use std::process::{Command, Output};
+
+use flott_sim::verdict::Verdict;
+
+fn sim(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
+    let output = command.args(arguments).output();
+    output.expect("the program starts")
+}
+
+/// The verdict on one seed, run in a process of its own.
+fn verdict(seed: u64, mutant: Option<&str>) -> Verdict {
+    let seed = seed.to_string();
+    let mut arguments = vec!["--seed", &seed];
+    arguments.extend(mutant.into_iter().flat_map(|mutant| ["--mutant", mutant]));
+    let output = sim(&arguments);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("seed {seed}: {error}: {text}"))
+}

@@ -1,0 +1,67 @@
+//! What a simulation puts in the place of a process's surroundings.
+//!
+//! A simulated process runs on one thread, beside others. Time, randomness and the file system are replaced below it, in
+//! the calls to the system; here is what cannot be: connections, threads, and the end of the process. Only builds with
+//! the feature `simulation` have any of it, and then only on a thread that has called [`enter`].
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::mutant::Mutant;
+
+/// The bytes of a connection.
+pub trait Stream: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin> Stream for T {}
+
+/// A connection on its way.
+pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>>;
+
+/// The surroundings of the processes on this thread. Every call is about the one that runs at the moment.
+pub trait Environment: fmt::Debug + Send + Sync {
+    /// Connects to `address`, `host:port`.
+    fn connect(&self, address: &str) -> Connecting;
+
+    /// How long work takes for which a real process has other threads.
+    fn blocking_takes(&self) -> Duration;
+
+    /// How long the next write of the Raft log takes.
+    fn log_write_takes(&self) -> Duration;
+
+    /// Bytes that are free on the disk, and all of them.
+    fn disk_space(&self) -> (u64, u64);
+
+    /// Bytes of a file of the Raft log: small ones, so that there are several.
+    fn log_segment_bytes(&self) -> usize;
+
+    /// The process ends with this code. Returns, but nothing that it does afterwards has an effect.
+    fn exit(&self, code: i32);
+
+    /// Whether this defect is in the program.
+    fn has(&self, mutant: Mutant) -> bool;
+}
+
+thread_local! {
+    static ENVIRONMENT: RefCell<Option<Arc<dyn Environment>>> = const { RefCell::new(None) };
+}
+
+/// From now on whatever runs on this thread is simulated.
+pub fn enter(environment: Arc<dyn Environment>) {
+    ENVIRONMENT.with_borrow_mut(|current| *current = Some(environment));
+}
+
+/// The surroundings, if this thread is simulated.
+pub fn environment() -> Option<Arc<dyn Environment>> {
+    ENVIRONMENT.with_borrow(Clone::clone)
+}
+
+/// Whether this thread is simulated.
+pub fn is_on() -> bool {
+    ENVIRONMENT.with_borrow(Option::is_some)
+}
