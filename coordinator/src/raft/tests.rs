@@ -12,6 +12,7 @@ use flott_proto::ids::NodeId;
 use flott_proto::wire::raft_service_client::RaftServiceClient;
 use flott_proto::wire::raft_service_server::RaftService;
 use flott_proto::wire::{self, command::Decision};
+use openraft::async_runtime::WatchReceiver;
 use openraft::{ChangeMembers, EntryPayload};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;

@@ -123,7 +123,12 @@ impl Kernel {
     /// The process that runs has ended, and that is why.
     pub fn end_current(&mut self, death: Death) {
         if let Some(host) = self.living() {
-            self.hosts[host].death = Some(death);
+            let host = &mut self.hosts[host];
+            host.death = Some(death);
+            // Who runs it stops, also if it would go on for ever.
+            if let Some(root) = host.root.take() {
+                root.wake();
+            }
         }
     }
 
