@@ -23,10 +23,10 @@ impl Dispatcher {
         &self,
         request: wire::VerifyCheckpointsRequest,
     ) -> Answer<wire::VerifyCheckpointsResponse> {
-        let job = self.job(&request.namespace, &request.job_id)?;
+        let job = self.job(&request.namespace, &request.job_id).await?;
         let checked = check::all(&job, request.contents).await;
         let mut verified = checked.map_err(|error| unreadable(&error))?;
-        let now = self.job(&request.namespace, &request.job_id)?;
+        let now = self.job(&request.namespace, &request.job_id).await?;
         verified.forget_retired(&now.checkpoints);
         let damaged_count = verified.damaged.len() as u64;
         let damaged = verified.damaged.into_iter().take(NAMED_MAX);
@@ -51,9 +51,9 @@ impl Dispatcher {
     ) -> Answer<wire::CollectOrphansResponse> {
         let cluster = self.raft.cluster_id();
         let cluster = cluster.ok_or_else(|| Status::unavailable("there is no cluster yet"))?;
-        let job = self.job(&request.namespace, &request.job_id)?;
+        let job = self.job(&request.namespace, &request.job_id).await?;
         // The state is read first: what is retired meanwhile was needed when it was listed.
-        let state = self.state()?;
+        let state = self.state().await?;
         let objects = checkpoint_files::objects(&cluster, &job).await;
         let objects = objects.map_err(|error| unreadable(&error))?;
         let mut found = orphans(&state, &cluster, &job, objects);
@@ -81,7 +81,7 @@ impl Dispatcher {
         let unreadable = |error: flott_node::storage::Error| unreadable(&error.into());
         let storage = ObjectStorage::open_existing(root).map_err(unreadable)?;
         for batch in found.chunks(DELETE_BATCH) {
-            self.state()?;
+            self.state().await?;
             for orphan in batch {
                 storage.delete(&orphan.path).await.map_err(unreadable)?;
             }

@@ -37,6 +37,9 @@ use crate::task_managers::{not_leader, office};
 /// How long a follower waits for the leader's part of a status.
 const ASK_LEADER_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long a question waits for a quorum, if the leader's lease is over. Beyond, the client asks again.
+const CONFIRMATION_WAIT: Duration = Duration::from_secs(2);
+
 /// Of the directory for savepoints: every barrier carries it, and no store takes longer names.
 const TARGET_DIRECTORY_BYTES_MAX: usize = 4096;
 
@@ -84,13 +87,22 @@ impl Dispatcher {
     }
 
     /// The state, if this process leads: then it holds everything that anybody was told is done.
-    fn state(&self) -> Result<Arc<ClusterState>, Status> {
-        self.office()?;
+    async fn state(&self) -> Result<Arc<ClusterState>, Status> {
+        let office = self.office()?;
         let state = self.raft.state();
-        if self.raft.lease_is_valid() {
-            Ok(state)
-        } else {
-            Err(not_leader(&self.raft))
+        self.certainly_leads(&office).await?;
+        Ok(state)
+    }
+
+    /// Whether this process still leads as it did in that office, so that what it has seen since was not out of date.
+    async fn certainly_leads(&self, office: &Office) -> Result<(), Status> {
+        let leads = self.raft.certainly_leads();
+        let leads = tokio::time::timeout(CONFIRMATION_WAIT, leads).await;
+        let in_doubt =
+            "a quorum of jobmanagers has not confirmed in time that this one leads; try again";
+        match leads.map_err(|_| Status::unavailable(in_doubt))? {
+            true if self.office()?.epoch == office.epoch => Ok(()),
+            _ => Err(not_leader(&self.raft)),
         }
     }
 
@@ -106,16 +118,13 @@ impl Dispatcher {
             .await
             .map_err(|_| gone())?;
         let inspection = inspection.await.map_err(|_| gone())?;
-        if self.raft.lease_is_valid() {
-            Ok(inspection)
-        } else {
-            Err(gone())
-        }
+        self.certainly_leads(&office).await?;
+        Ok(inspection)
     }
 
     /// The job of that id in that namespace, as of now.
-    fn job(&self, namespace: &str, id: &str) -> Result<Arc<Job>, Status> {
-        let state = self.state()?;
+    async fn job(&self, namespace: &str, id: &str) -> Result<Arc<Job>, Status> {
+        let state = self.state().await?;
         let namespace = known_namespace(&state, namespace)?;
         let id: JobId = id.parse()?;
         let job = state.job_in(&namespace, &id).cloned();
@@ -129,7 +138,7 @@ impl Dispatcher {
         &self,
         mut request: wire::RequestSavepoint,
     ) -> Answer<wire::TriggerSavepointResponse> {
-        let job = self.job(&request.namespace, &request.job_id)?;
+        let job = self.job(&request.namespace, &request.job_id).await?;
         if request.target_directory.is_empty() {
             let configured = Configuration::from_map(&*job.configuration)
                 .and_then(|job| job.get(&options::SAVEPOINT_DIR));
@@ -232,7 +241,7 @@ impl JobManager for Dispatcher {
     ) -> Answer<wire::SubmitJobResponse> {
         let mut request = request.into_inner();
         let (job_id, is_dry_run) = (request.job_id.clone(), request.dry_run);
-        let state = self.state()?;
+        let state = self.state().await?;
         let namespace = known_namespace(&state, &request.namespace)?;
         if self.raft.disk_is_low() {
             return Err(Status::resource_exhausted(
@@ -255,7 +264,7 @@ impl JobManager for Dispatcher {
             notes,
         } = prepared.outlook;
         if is_dry_run {
-            refusals.extend(self.state()?.would_refuse(&prepared.submit));
+            refusals.extend(self.state().await?.would_refuse(&prepared.submit));
             return Ok(Response::new(wire::SubmitJobResponse {
                 job_id,
                 refusals,
@@ -267,7 +276,11 @@ impl JobManager for Dispatcher {
         }
         let unavailable = |error| Status::unavailable(crate::leader::chain(&error));
         if let Some(graph) = &prepared.large_graph {
-            if self.state()?.is_graph_retired(&namespace, &graph.object) {
+            if self
+                .state()
+                .await?
+                .is_graph_retired(&namespace, &graph.object)
+            {
                 return Err(Status::unavailable(
                     "an object with the same job graph is being deleted; submit again in a moment",
                 ));
@@ -290,7 +303,7 @@ impl JobManager for Dispatcher {
         &self,
         request: Request<wire::ListJobsRequest>,
     ) -> Answer<wire::ListJobsResponse> {
-        let state = self.state()?;
+        let state = self.state().await?;
         let namespace = known_namespace(&state, &request.into_inner().namespace)?;
         let jobs = state
             .jobs_in(&namespace)
@@ -304,10 +317,10 @@ impl JobManager for Dispatcher {
         request: Request<wire::DescribeJobRequest>,
     ) -> Answer<wire::JobDetails> {
         let request = request.into_inner();
-        let job = self.job(&request.namespace, &request.job_id)?;
+        let job = self.job(&request.namespace, &request.job_id).await?;
         let inspection = self.inspect(Some(job.id.clone())).await?;
         // What is seen now may be of a later attempt than what was decided before.
-        let job = self.job(&request.namespace, &request.job_id)?;
+        let job = self.job(&request.namespace, &request.job_id).await?;
         Ok(Response::new(show::job(&job, &inspection)))
     }
 
@@ -316,7 +329,7 @@ impl JobManager for Dispatcher {
         request: Request<wire::ListCheckpointsRequest>,
     ) -> Answer<wire::ListCheckpointsResponse> {
         let request = request.into_inner();
-        let job = self.job(&request.namespace, &request.job_id)?;
+        let job = self.job(&request.namespace, &request.job_id).await?;
         Ok(Response::new(wire::ListCheckpointsResponse {
             checkpoints: show::checkpoints(&job, self.clock.now_ms()),
         }))
@@ -341,7 +354,7 @@ impl JobManager for Dispatcher {
         request: Request<wire::CancelJobRequest>,
     ) -> Answer<wire::CancelJobResponse> {
         let request = request.into_inner();
-        self.job(&request.namespace, &request.job_id)?;
+        self.job(&request.namespace, &request.job_id).await?;
         self.decide(Decision::CancelJob(wire::CancelJob {
             namespace: request.namespace,
             job_id: request.job_id,
@@ -355,7 +368,7 @@ impl JobManager for Dispatcher {
         request: Request<wire::DismissJobRequest>,
     ) -> Answer<wire::DismissJobResponse> {
         let request = request.into_inner();
-        self.job(&request.namespace, &request.job_id)?;
+        self.job(&request.namespace, &request.job_id).await?;
         self.decide(Decision::DismissJob(wire::DismissJob {
             namespace: request.namespace,
             job_id: request.job_id,

@@ -24,7 +24,7 @@ impl Namespaces for Dispatcher {
         &self,
         _: Request<wire::ListNamespacesRequest>,
     ) -> Answer<wire::ListNamespacesResponse> {
-        let state = self.state()?;
+        let state = self.state().await?;
         let namespaces = state.namespaces.iter();
         let namespaces = namespaces.map(|(name, namespace)| info(&state, name, namespace));
         Ok(Response::new(wire::ListNamespacesResponse {
@@ -36,7 +36,7 @@ impl Namespaces for Dispatcher {
         &self,
         request: Request<wire::DescribeNamespaceRequest>,
     ) -> Answer<wire::NamespaceInfo> {
-        let state = self.state()?;
+        let state = self.state().await?;
         let name = known_namespace(&state, &request.into_inner().name)?;
         Ok(Response::new(info(&state, &name, &state.namespaces[&name])))
     }
@@ -46,7 +46,7 @@ impl Namespaces for Dispatcher {
         request: Request<wire::UpdateNamespaceRequest>,
     ) -> Answer<wire::UpdateNamespaceResponse> {
         let wire::UpdateNamespaceRequest { name, quota } = request.into_inner();
-        known_namespace(&*self.state()?, &name)?;
+        known_namespace(&*self.state().await?, &name)?;
         let update = wire::UpdateNamespace { name, quota };
         self.decide(Decision::UpdateNamespace(update)).await?;
         Ok(Response::new(wire::UpdateNamespaceResponse {}))
@@ -63,7 +63,7 @@ impl Namespaces for Dispatcher {
                 "to delete namespace {name} and all that is in it, repeat its name as the confirmation"
             )));
         }
-        known_namespace(&*self.state()?, &name)?;
+        known_namespace(&*self.state().await?, &name)?;
         let delete = wire::DeleteNamespace { name };
         self.decide(Decision::DeleteNamespace(delete)).await?;
         Ok(Response::new(wire::DeleteNamespaceResponse {}))

@@ -19,7 +19,7 @@ impl Dispatcher {
             job_id,
             parallelism,
         } = request;
-        let job = self.job(&namespace, &job_id)?;
+        let job = self.job(&namespace, &job_id).await?;
         self.check_slots(&job, parallelism).await?;
         let rescale = wire::RescaleJob {
             namespace: namespace.clone(),
@@ -29,7 +29,7 @@ impl Dispatcher {
         self.decide(Decision::RescaleJob(rescale)).await?;
         let mut applied = self.raft.applied();
         loop {
-            let job = self.job(&namespace, &job_id)?;
+            let job = self.job(&namespace, &job_id).await?;
             if let Some(outcome) = outcome(&job, parallelism) {
                 let attempt = outcome.map_err(Status::aborted)?;
                 return Ok(Response::new(wire::RescaleJobResponse { attempt }));
@@ -51,7 +51,7 @@ impl Dispatcher {
             return Ok(());
         }
         let inspection = self.inspect(None).await?;
-        let state = self.state()?;
+        let state = self.state().await?;
         let connected = inspection.observed.task_managers.iter();
         let connected = connected.filter(|(_, task_manager)| task_manager.connection.is_some());
         let free = connected.map(|(id, tm)| tm.slots.saturating_sub(state.slots_used(id)));

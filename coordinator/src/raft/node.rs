@@ -250,6 +250,12 @@ impl RaftNode {
         read_index::lease_is_valid(&self.0.raft, self.0.timing, &self.0.succession)
     }
 
+    /// Whether this node leads beyond doubt: by its lease, or, if that is over, because a quorum says so. That may take as
+    /// long as a quorum takes to answer.
+    pub async fn certainly_leads(&self) -> bool {
+        self.lease_is_valid() || read_index::confirmed(&self.0.raft).await.is_some()
+    }
+
     /// The index from which on a state contains all that anybody was told before, asked of the leader (which may be this
     /// node); None if nobody leads beyond doubt. Waits for the leader, and for a quorum if its lease is over.
     pub async fn read_index(&self) -> Option<u64> {

@@ -66,7 +66,7 @@ pub(super) fn lease_is_valid(raft: &Raft, timing: Timing, succession: &Successio
 }
 
 /// The index from which on a state contains all that was told before, once a quorum has confirmed that this node leads.
-async fn confirmed(raft: &Raft) -> Option<u64> {
+pub(super) async fn confirmed(raft: &Raft) -> Option<u64> {
     let linearizer = raft.get_read_linearizer(ReadPolicy::ReadIndex).await.ok()?;
     Some(linearizer.read_log_id().index())
 }

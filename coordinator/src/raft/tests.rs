@@ -175,6 +175,26 @@ async fn a_leader_that_has_named_a_successor_has_no_lease_any_more() {
     }
 }
 
+/// Questions to the leader were refused whenever its lease was over, on a machine without time for as long as a minute.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_lease_is_over_leads_as_long_as_a_quorum_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let nodes = three(directory.path()).await;
+    let leader = leader(&nodes).await;
+    let node = &nodes[leader].0;
+    let term = node.leadership().borrow().term;
+    drop(node.inner().succession.begin(term));
+    assert!(!node.lease_is_valid() && node.certainly_leads().await);
+    let others = nodes.iter().enumerate().filter(|(n, _)| *n != leader);
+    for (_, (other, _)) in others {
+        other.shutdown().await;
+    }
+    // It may also wait for them in vain.
+    let leads = tokio::time::timeout(Duration::from_secs(1), node.certainly_leads());
+    assert!(!leads.await.unwrap_or(false));
+    node.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_decided_upon_an_older_membership_is_refused() {
     let directory = tempfile::tempdir().unwrap();
