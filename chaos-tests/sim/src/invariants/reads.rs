@@ -71,10 +71,13 @@ fn writes(history: &History, checked: &mut Checked) -> Result<Writes, String> {
                 checked.unknown += 1;
                 continue;
             }
-            (Told::Found { entry, .. }, _) => match entry {
-                Some((value, revision)) => (operation.key, *value, *revision),
-                None => continue,
-            },
+            (
+                Told::Found {
+                    entry: Some((value, revision)),
+                    ..
+                },
+                _,
+            ) => (operation.key, *value, *revision),
             _ => continue,
         };
         let Some(writer) = by_value.get(&value).filter(|writer| writer.key == key) else {

@@ -19,7 +19,10 @@ pub fn address(host: HostId) -> String {
 
 /// A JobManager that runs, and what is seen of it.
 #[derive(Clone, Debug, Default)]
-pub struct Running(Arc<Mutex<Option<(Arc<JobManager>, Arc<Probe>)>>>);
+pub struct Running(Arc<Mutex<Option<Started>>>);
+
+/// It, and what is seen of it.
+type Started = (Arc<JobManager>, Arc<Probe>);
 
 impl Running {
     /// The JobManager, once it has started.

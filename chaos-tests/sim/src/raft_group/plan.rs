@@ -137,7 +137,7 @@ pub struct Plan {
 impl Plan {
     /// The plan of that seed.
     pub fn of(seed: u64) -> Self {
-        let mut random = Random::new(seed ^ 0x5eed_0f_7a57e);
+        let mut random = Random::new(seed ^ 0x05ee_d0f7_a57e);
         let members = if random.permille(600) { 3 } else { 5 };
         let mut faults = Fault::ALL.to_vec();
         random.shuffle(&mut faults);
