@@ -1,6 +1,7 @@
 //! `chaos run` as a user starts it, shortly: it holds, it observes without breaking, it says *unknown* where nothing was
 //! shown, and what it leaves can be judged again.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -12,32 +13,15 @@ use flott_chaos_tests::report::exit_code;
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::alone;
 use crate::job::DEADLINE;
-
-/// Longer than anything here takes.
-const RUN_DEADLINE: Duration = Duration::from_secs(230);
+use crate::{alone, program};
 
 /// What `chaos` said, and its exit code.
-#[expect(
-    clippy::print_stdout,
-    reason = "what was found belongs into the test's output"
-)]
 async fn chaos(directory: &Path, arguments: &[&str]) -> anyhow::Result<(i32, String)> {
-    let output = Command::new(env!("CARGO_BIN_EXE_chaos"))
-        .arg("--directory")
-        .arg(directory)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = tokio::time::timeout(RUN_DEADLINE, output)
-        .await
-        .context("chaos did not end in time")??;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let said = text(&output.stdout) + &text(&output.stderr);
-    println!("{said}");
-    Ok((output.status.code().context("chaos was killed")?, said))
+    let mut all = vec![OsStr::new("--directory"), directory.as_os_str()];
+    all.extend(arguments.iter().map(OsStr::new));
+    let output = program::chaos(&all).await?;
+    Ok((program::code(&output)?, program::said(&output)))
 }
 
 fn report(directory: &Path) -> anyhow::Result<Value> {

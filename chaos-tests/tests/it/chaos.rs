@@ -1,37 +1,18 @@
 //! The program `chaos`, as CI runs it: little of each kind. What cannot be run on this machine says so.
 
-use std::process::Stdio;
-use std::time::Duration;
-
-use anyhow::Context;
 use flott_chaos_tests::report::exit_code;
-use tokio::process::Command;
 
-use crate::alone;
-
-/// Longer than anything here takes; the test runner has a limit of its own.
-const DEADLINE: Duration = Duration::from_secs(230);
+use crate::{alone, program};
 
 /// What `chaos` said, and its exit code; `None` if it skipped everything, or if a machine that was too busy proved
 /// nothing: the targets of the Makefile, which run long, count that as a failure.
 #[expect(
-    clippy::print_stdout,
     clippy::print_stderr,
-    reason = "what was found, or not tried, belongs into the test's output"
+    reason = "what was not tried belongs into the test's output"
 )]
 async fn chaos(arguments: &[&str]) -> anyhow::Result<Option<(i32, String)>> {
-    let output = Command::new(env!("CARGO_BIN_EXE_chaos"))
-        .args(arguments)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = tokio::time::timeout(DEADLINE, output)
-        .await
-        .context("chaos did not end in time")??;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let said = text(&output.stdout) + &text(&output.stderr);
-    println!("{said}");
-    let code = output.status.code().context("chaos was killed")?;
+    let output = program::chaos(arguments).await?;
+    let (code, said) = (program::code(&output)?, program::said(&output));
     if code == i32::from(exit_code::SKIPPED) {
         eprintln!("NOT TESTED on this machine: chaos {arguments:?}");
         return Ok(None);

@@ -59,18 +59,11 @@ async fn survives_death_at_each_of(points: &[Failpoint]) -> anyhow::Result<()> {
 
 /// What the dead had written and nobody needs is found, and then the job's directory is gone.
 async fn leaves_nothing_behind(job: &RunningJob) -> anyhow::Result<()> {
-    let cluster = &job.cluster;
-    cluster
-        .json(&["checkpoints", "gc", &job.id, "--yes"])
-        .await?;
-    let left = cluster
-        .json(&["checkpoints", "gc", &job.id, "--dry-run"])
-        .await?;
-    assert_eq!(left["count"], 0, "{left:#}");
+    job.collects_all_orphans().await?;
     // What was retired last is deleted by the leader, in its own time.
-    let storage = cluster.directory().join("checkpoints");
+    let storage = job.cluster.directory().join("checkpoints");
     let files = || async { files_below(&storage) };
-    cluster
+    job.cluster
         .until("the last file to go", DEADLINE, files, Vec::is_empty)
         .await?;
     Ok(())

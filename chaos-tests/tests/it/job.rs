@@ -51,6 +51,15 @@ async fn start_cluster_in(
 }
 
 impl RunningJob {
+    /// What nobody needs of the job's files is found and deleted, and then nothing is left of it.
+    pub(crate) async fn collects_all_orphans(&self) -> anyhow::Result<()> {
+        let gc = |flag| ["checkpoints", "gc", &self.id, flag];
+        self.cluster.json(&gc("--yes")).await?;
+        let left = self.cluster.json(&gc("--dry-run")).await?;
+        assert_eq!(left["count"], 0, "{left:#}");
+        Ok(())
+    }
+
     /// Starts a cluster with `flott local … <further>` and a job at parallelism 4 that reads for some seconds; waits
     /// until it runs and has two checkpoints.
     pub(crate) async fn paced(further: &[&str]) -> anyhow::Result<Self> {

@@ -26,6 +26,7 @@ mod namespaces;
 mod object_storage;
 mod objects;
 mod operations;
+mod program;
 mod recovery;
 mod rescale;
 mod savepoints;

@@ -1,23 +1,17 @@
 //! Pinned plans of `chaos run`: what the field has suffered from, and what this suite found. Each must hold, not merely fail to
 //! be violated: a scenario whose faults did not happen has shown nothing. Only a machine without time excuses it.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
-use std::process::Stdio;
-use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use flott_chaos_tests::report::exit_code;
-use tokio::process::Command;
 
-use crate::alone;
-
-/// Longer than any of them takes.
-const DEADLINE: Duration = Duration::from_secs(230);
+use crate::{alone, program};
 
 #[expect(
-    clippy::print_stdout,
     clippy::print_stderr,
-    reason = "what was found, or not shown, belongs into the test's output"
+    reason = "what was not shown belongs into the test's output"
 )]
 async fn holds(name: &str) -> anyhow::Result<()> {
     let _alone = alone().await;
@@ -25,19 +19,14 @@ async fn holds(name: &str) -> anyhow::Result<()> {
         .join("scenarios")
         .join(name);
     let directory = tempfile::tempdir()?;
-    let output = Command::new(env!("CARGO_BIN_EXE_chaos"))
-        .arg("--directory")
-        .arg(directory.path())
-        .arg("replay")
-        .arg(plan)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = tokio::time::timeout(DEADLINE, output)
-        .await
-        .context("chaos did not end in time")??;
+    let output = program::chaos(&[
+        OsStr::new("--directory"),
+        directory.path().as_os_str(),
+        OsStr::new("replay"),
+        plan.as_os_str(),
+    ])
+    .await?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    println!("{said}{}", String::from_utf8_lossy(&output.stderr));
     let too_busy =
         output.status.code() == Some(i32::from(exit_code::UNKNOWN)) && said.contains("too busy");
     if too_busy {

@@ -94,7 +94,7 @@ impl Dispatcher {
         Ok(state)
     }
 
-    /// Whether this process still leads as it did in that office, so that what it has seen since was not out of date.
+    /// Refuses unless this process still leads as it did in that office: then what it has seen since was not out of date.
     async fn certainly_leads(&self, office: &Office) -> Result<(), Status> {
         let leads = self.raft.certainly_leads();
         let leads = tokio::time::timeout(CONFIRMATION_WAIT, leads).await;

@@ -17,10 +17,7 @@ use crate::error::Error;
 use crate::rocks::{Batch, Database};
 use crate::snapshot::Linking;
 
-/// Changes that wait for a snapshot take an eighth of the memory, but at least this much.
-const HELD_BACK_BYTES_MIN: u64 = 1 << 20;
-
-/// And at most this much: they are written at once when the wait is over, and that should not be felt.
+/// Changes that wait for a snapshot take an eighth of the memory, and at most this much: they are written at once when the wait is over, and that should not be felt.
 const HELD_BACK_BYTES_MAX: u64 = 16 << 20;
 
 /// The entries of one task.
@@ -36,18 +33,16 @@ pub(super) struct Store {
 
 impl Store {
     pub(super) fn new(tablets: Tablets, options: BackendOptions) -> Result<Self, Error> {
-        let held_back = options.memory_bytes / 8;
+        let memory = options.memory_bytes();
         let resident = match options.backend {
             StateBackendType::RocksDb => None,
             // The other half is for writing to disk.
-            StateBackendType::HashMap => {
-                Resident::load(&tablets, (options.memory_bytes() / 2) as usize)?
-            }
+            StateBackendType::HashMap => Resident::load(&tablets, (memory / 2) as usize)?,
         };
         Ok(Self {
             tablets: Arc::new(tablets),
             held_back: None,
-            held_back_bytes_max: held_back.clamp(HELD_BACK_BYTES_MIN, HELD_BACK_BYTES_MAX) as usize,
+            held_back_bytes_max: (memory / 8).min(HELD_BACK_BYTES_MAX) as usize,
             resident,
         })
     }

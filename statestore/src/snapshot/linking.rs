@@ -91,9 +91,11 @@ impl Linking {
 
 impl Work {
     fn link(&mut self, tablets: &Tablets) -> Result<Vec<SnapshotFile>, Error> {
-        tablets.write(&self.unwritten)?;
-        self.unwritten.clear();
-        tablets.begin_flush()?;
+        if self.unwritten.len() > 0 {
+            tablets.write(&self.unwritten)?;
+            self.unwritten.clear();
+            tablets.begin_flush()?;
+        }
         tablets.link_into(&self.dir)
     }
 }

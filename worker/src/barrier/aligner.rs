@@ -122,19 +122,10 @@ impl BarrierAligner {
 mod tests {
     use std::collections::{BTreeSet, VecDeque};
 
-    use flott_proto::wire::CheckpointKind;
     use proptest::prelude::*;
 
+    use super::super::barrier;
     use super::*;
-
-    fn barrier(checkpoint: u64) -> Barrier {
-        Barrier {
-            checkpoint: CheckpointId(checkpoint),
-            base: CheckpointId::NONE,
-            kind: CheckpointKind::Checkpoint,
-            savepoint_directory: None,
-        }
-    }
 
     fn step(aligner: &mut BarrierAligner, channel: usize, checkpoint: u64) -> Step {
         aligner.on_barrier(channel, barrier(checkpoint))

@@ -9,3 +9,15 @@ pub mod aligner;
 #[cfg(test)]
 mod model;
 pub mod overtaking;
+
+/// A checkpoint's barrier, for tests.
+#[cfg(test)]
+fn barrier(checkpoint: u64) -> crate::network::Barrier {
+    use flott_proto::ids::CheckpointId;
+    crate::network::Barrier {
+        checkpoint: CheckpointId(checkpoint),
+        base: CheckpointId::NONE,
+        kind: flott_proto::wire::CheckpointKind::Checkpoint,
+        savepoint_directory: None,
+    }
+}

@@ -90,20 +90,11 @@ impl Overtaking {
 
 #[cfg(test)]
 mod tests {
-    use flott_proto::wire::CheckpointKind;
 
+    use super::super::barrier;
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
-
-    fn barrier(checkpoint: u64) -> Barrier {
-        Barrier {
-            checkpoint: CheckpointId(checkpoint),
-            base: CheckpointId::NONE,
-            kind: CheckpointKind::Checkpoint,
-            savepoint_directory: None,
-        }
-    }
 
     fn due(overtaking: &Overtaking, now: Duration) -> Option<u64> {
         overtaking.due(now).map(|(barrier, _)| barrier.checkpoint.0)

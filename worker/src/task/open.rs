@@ -40,15 +40,15 @@ pub(super) fn open_state(
             (_, root) => open(root)?.into(),
         };
         let start = spec.clock.monotonic();
-        let opened = spec.runtime.block_on(async {
-            tokio::select! { biased;
-                () = spec.mailbox.cancellation().cancelled() => None,
-                opened = flott_statestore::restore(&state.dir, &source, &restored, max_parallelism, key_groups, state.options) => Some(opened),
-            }
-        });
-        let Some(opened) = opened else {
-            return Err(spec.mailbox.check().err().unwrap_or(Error::Canceled));
-        };
+        let opened = flott_statestore::restore(
+            &state.dir,
+            &source,
+            &restored,
+            max_parallelism,
+            key_groups,
+            state.options,
+        );
+        let opened = unless_canceled(spec, opened)?;
         let bytes: u64 = restored.iter().map(SubtaskState::size).sum();
         let took_ms = spec.clock.monotonic().saturating_sub(start).as_millis() as u64;
         info!(checkpoint = %state.restored_checkpoint, bytes, took_ms, "state restored");
@@ -96,15 +96,7 @@ pub(super) fn restore_channels(spec: &mut TaskSpec) -> Result<Restored, Error> {
         input: super::run::input_schema(&spec.graph, &spec.vertex),
     };
     for file in &files {
-        let read = spec.runtime.block_on(async {
-            tokio::select! { biased;
-                () = spec.mailbox.cancellation().cancelled() => None,
-                read = restore::read(&storage, file) => Some(read),
-            }
-        });
-        let Some(read) = read else {
-            return Err(spec.mailbox.check().err().unwrap_or(Error::Canceled));
-        };
+        let read = unless_canceled(spec, restore::read(&storage, file))?;
         let read = read.map_err(Error::restoring(state.restored_checkpoint, &state.restore));
         let (owner, channels) = read?;
         let share: Share = heir.share(&owner, channels)?;
@@ -116,6 +108,17 @@ pub(super) fn restore_channels(spec: &mut TaskSpec) -> Result<Restored, Error> {
     let elements = input.len();
     info!(checkpoint = %state.restored_checkpoint, objects = files.len(), elements, "channel state restored");
     Ok(Restored::new(input))
+}
+
+/// Waits for `work`, unless the task is canceled meanwhile.
+fn unless_canceled<T>(spec: &TaskSpec, work: impl Future<Output = T>) -> Result<T, Error> {
+    let done = spec.runtime.block_on(async {
+        tokio::select! { biased;
+            () = spec.mailbox.cancellation().cancelled() => None,
+            done = work => Some(done),
+        }
+    });
+    done.ok_or_else(|| spec.mailbox.check().err().unwrap_or(Error::Canceled))
 }
 
 /// The storage below `root`.

@@ -36,10 +36,9 @@ pub(crate) struct Deployment {
 impl Deployment {
     /// Checks everything that does not need the disk.
     pub(crate) fn read(deploy: DeployTasks, epoch: LeaderEpoch) -> Result<Self, Error> {
-        let configuration = Configuration::from_map(&deploy.configuration);
-        let configuration =
-            configuration.map_err(|error| Error::Configuration(error.to_string()))?;
         let invalid = |error: ConfigError| Error::Configuration(error.to_string());
+        let configuration = Configuration::from_map(&deploy.configuration);
+        let configuration = configuration.map_err(invalid)?;
         let checkpoint_dir = configuration.get(&options::CHECKPOINT_DIR);
         let checkpoint_dir = checkpoint_dir.map_err(invalid)?;
         let backend = configuration
