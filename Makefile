@@ -6,6 +6,8 @@
 #   make bench        what a checkpoint costs as the state grows (3 minutes)
 #   make bench-recovery what the loss of a TaskManager costs a job with 0.5 GB of state (1 minute; 2 GB of disk)
 #   make bench-rescale  what a change of parallelism costs a busy job with 0.5 GB of state (2 minutes; 3 GB of disk)
+#   make bench-throughput  what a checkpoint each second costs a job that runs as fast as it can (6 minutes)
+#   make bench-memory   what a TaskManager takes whose state is eight times its memory (10 minutes; 16 GB of disk)
 #   make bench-backpressure  how long checkpoints take while sources wait for slow sinks (1 minute)
 #   make bench-state    keyed state: checkpoints and restores against its size, access (6 minutes; takes up to five times the largest size on disk)
 #   make bench-metadata  the key-value space beside etcd and ZooKeeper, on this machine (12 minutes)
@@ -22,7 +24,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := demo
-.PHONY: demo demo-seeds test bench bench-recovery bench-rescale bench-backpressure bench-state bench-metadata check fix \
+.PHONY: demo demo-seeds test bench bench-recovery bench-rescale bench-throughput bench-memory bench-backpressure bench-state bench-metadata check fix \
   setup build-demo build-chaos \
   sim chaos soak chaos-linearizability chaos-failover chaos-power-loss chaos-many-jobs
 
@@ -67,6 +69,12 @@ bench-rescale: build-demo
 
 bench-recovery: build-demo
 	@deploy/bench/recovery.sh $(TARGET)/release/flott
+
+bench-throughput: build-demo
+	@deploy/bench/throughput.sh $(TARGET)/release/flott
+
+bench-memory: build-demo
+	@deploy/bench/memory.sh $(TARGET)/release/flott
 
 bench-backpressure: build-demo
 	@deploy/bench/backpressure.sh $(TARGET)/release/flott

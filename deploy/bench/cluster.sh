@@ -42,3 +42,10 @@ grow_to() {
   done
   state=$((bytes / 1000000))
 }
+
+# Writes `$dir/job.sql`: the job of checkpoint-cost.sql as fast as the machine makes it, over so many pairs of auction and
+# bidder that its state goes on growing.
+fast_job() {
+  sed -e "s/'nexmark.events-per-second' = '[0-9]*'/'nexmark.events-per-second' = '1000000'/" \
+    -e "s/'nexmark.active-people' = '[0-9]*'/'nexmark.active-people' = '100000'/" "$here/checkpoint-cost.sql" >"$dir/job.sql"
+}

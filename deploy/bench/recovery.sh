@@ -7,8 +7,7 @@ flott=$1 megabytes=${2:-500}
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/cluster.sh"
 start_cluster --taskmanagers 3 --slots 1
-# As fast as the machine makes it, until there is enough.
-sed "s/'nexmark.events-per-second' = '[0-9]*'/'nexmark.events-per-second' = '1000000'/" "$here/checkpoint-cost.sql" >"$dir/job.sql"
+fast_job
 job=$(submit "$dir/job.sql" -p 2 -D execution.checkpointing.interval=2s)
 grow_to "$megabytes"
 

@@ -6,8 +6,7 @@ flott=$1 megabytes=${2:-500}
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/cluster.sh"
 start_cluster --slots 4
-# The same job, as fast as the machine makes it.
-sed "s/'nexmark.events-per-second' = '[0-9]*'/'nexmark.events-per-second' = '1000000'/" "$here/checkpoint-cost.sql" >"$dir/job.sql"
+fast_job
 job=$(submit "$dir/job.sql" -p 1 -D execution.checkpointing.interval=2s)
 
 grow_to "$megabytes"

@@ -2,7 +2,8 @@
 //!
 //! Operators record it with their state, so that a job whose types have changed is refused before anything is stopped for
 //! it, and so that a person can read the state. Names may change, and types may be widened where the bytes stay what they
-//! are: keys and aggregates hold every integer alike, and every float.
+//! are: keys and aggregates hold every integer alike, and every float. Aggregates may be added behind those that there
+//! are: of what came before, they have seen nothing.
 
 use crate::Malformed;
 use crate::data_type::DataType;
@@ -93,11 +94,11 @@ impl WindowSchema {
                     (a, b) => a == b,
                 }
         };
-        if self.aggregates.len() != other.aggregates.len()
+        if self.aggregates.len() > other.aggregates.len()
             || !pairs.into_iter().all(|(a, b)| fit(a, b))
         {
             return Some(format!(
-                "it holds {}, the job computes {}",
+                "it holds {}, the job computes {} (others may only be added, behind these)",
                 aggregates(self),
                 aggregates(other)
             ));
@@ -245,7 +246,7 @@ mod tests {
     fn types_may_be_widened_where_the_bytes_stay_and_nothing_else_may_change() {
         use AggregateFunction as F;
         type Shape<'a> = (&'a [&'a str], &'a [(F, &'a str)]);
-        let table: [(Shape<'_>, Shape<'_>, bool); 14] = [
+        let table: [(Shape<'_>, Shape<'_>, bool); 17] = [
             ((&["INT"], &[]), (&["INT"], &[]), true),
             ((&["INT"], &[]), (&["BIGINT"], &[]), true),
             ((&["BIGINT"], &[]), (&["INT"], &[]), false),
@@ -274,6 +275,21 @@ mod tests {
             (
                 (&[], &[(F::Max, "TIMESTAMP(3)")]),
                 (&[], &[(F::Max, "TIMESTAMP(6)")]),
+                false,
+            ),
+            (
+                (&[], &[(F::Sum, "INT")]),
+                (&[], &[(F::Sum, "INT"), (F::Max, "INT")]),
+                true,
+            ),
+            (
+                (&[], &[(F::Sum, "INT")]),
+                (&[], &[(F::Max, "INT"), (F::Sum, "INT")]),
+                false,
+            ),
+            (
+                (&[], &[(F::Sum, "INT"), (F::Max, "INT")]),
+                (&[], &[(F::Sum, "INT")]),
                 false,
             ),
         ];

@@ -11,7 +11,7 @@ use crate::alone;
 use crate::job::{DEADLINE, RunningJob};
 
 #[tokio::test]
-async fn a_job_goes_on_from_a_savepoint_that_was_moved_and_deletes_it_if_it_claimed_it()
+async fn a_job_goes_on_with_more_aggregates_from_a_savepoint_that_was_moved_and_deletes_what_it_claimed()
 -> anyhow::Result<()> {
     let _alone = alone().await;
     let mut job = RunningJob::paced(&[]).await?;
@@ -53,6 +53,11 @@ async fn a_job_goes_on_from_a_savepoint_that_was_moved_and_deletes_it_if_it_clai
         "{refused:#}"
     );
 
+    // An aggregate more than the windows in the savepoint have seen.
+    let more = sql
+        .replace("worst BIGINT", "worst BIGINT, least BIGINT")
+        .replace("AS worst", "AS worst, MIN(dep_delay) AS least");
+    ensure!(more.matches("least").count() == 2, "{more}");
     // As many as it will never have: so it keeps what it has claimed until it ends.
     let claim = |parallelism| {
         let retained = "execution.checkpointing.num-retained=1000";
@@ -60,8 +65,8 @@ async fn a_job_goes_on_from_a_savepoint_that_was_moved_and_deletes_it_if_it_clai
     };
     let mut first = vec!["-s", path(&moved)?];
     first.extend(claim("2"));
-    job.id = job.cluster.submit(&sql, &first).await?;
-    let second = job.cluster.submit(&sql, &first).await;
+    job.id = job.cluster.submit(&more, &first).await?;
+    let second = job.cluster.submit(&more, &first).await;
     let second = format!("{:?}", second.err().context("claimed twice")?);
     ensure!(
         second.contains(&job.id) && second.contains("has claimed"),

@@ -17,7 +17,8 @@ Examples:
   flott state inspect s3://bucket/savepoints/nightly
   flott state read /savepoints/nightly --operator window --limit 20
   flott state read /savepoints/nightly --operator window --state windows/timers -o json
-  flott state read /savepoints/nightly --operator source --state operator")]
+  flott state read /savepoints/nightly --operator source --state operator
+  flott state read /savepoints/nightly --operator window -o parquet >window.parquet")]
     Read(ReadArgs),
 }
 
@@ -44,7 +45,7 @@ pub(crate) struct ReadArgs {
     /// Entries at most
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<u64>,
-    /// How to print: CSV with a header, or a JSON object a line
+    /// How to print: CSV with a header, a JSON object a line, or a Parquet file
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: RecordFormat,
 }
@@ -54,6 +55,7 @@ pub(crate) enum RecordFormat {
     #[default]
     Csv,
     Json,
+    Parquet,
 }
 
 #[cfg(test)]

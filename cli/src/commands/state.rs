@@ -1,5 +1,6 @@
 //! `flott state inspect|read`: what is in a savepoint or retained checkpoint. Needs no cluster.
 
+use std::io::IsTerminal;
 use std::ops::ControlFlow;
 
 use flott_coordinator::{FilesError, Found};
@@ -35,6 +36,10 @@ async fn inspect(arguments: &InspectArgs) -> Result<(), Error> {
 }
 
 async fn read(arguments: &ReadArgs) -> Result<(), Error> {
+    if arguments.output == RecordFormat::Parquet && std::io::stdout().is_terminal() {
+        let what = "a Parquet file is not for a terminal; direct the output into a file";
+        return Err(Error::Refused(what.to_owned()));
+    }
     let found = open(&arguments.path).await?;
     let scratch = tempfile::tempdir().map_err(Error::file("cannot make", std::env::temp_dir()))?;
     let wanted = Wanted {
@@ -44,6 +49,7 @@ async fn read(arguments: &ReadArgs) -> Result<(), Error> {
         format: match arguments.output {
             RecordFormat::Csv => saved_state::RecordFormat::Csv,
             RecordFormat::Json => saved_state::RecordFormat::Json,
+            RecordFormat::Parquet => saved_state::RecordFormat::Parquet,
         },
     };
     let mut print = |lines: &[u8]| {

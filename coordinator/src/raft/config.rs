@@ -123,10 +123,8 @@ pub(crate) fn openraft_config(config: &RaftConfig, timing: Timing) -> Result<Con
         // Beyond what is kept of the log, so that a snapshot is sent only to those whom the log no longer helps.
         replication_lag_threshold: entries.saturating_mul(3),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(entries),
-        // Enough for the snapshot before the last one to be usable if the last one is damaged.
-        max_in_snapshot_log_to_keep: entries.saturating_mul(2),
-        // A purge is a range deletion, and many small ones make reads slow.
-        purge_batch_size: (entries / 4).clamp(1, 10_000),
+        // Nothing goes by openraft's own measure: `log_bound` alone says what may.
+        max_in_snapshot_log_to_keep: u64::MAX,
         api_channel_size: Some(8192),
         state_machine_channel_size: Some(1024),
         broadcast_submitted_on_append: Some(true),
@@ -189,7 +187,9 @@ mod tests {
         assert_eq!(openraft.enable_pre_vote, Some(true));
         assert_eq!(openraft.enable_leader_restore, Some(false));
         assert!(openraft.install_snapshot_timeout > 60_000);
-        assert!(openraft.replication_lag_threshold > openraft.max_in_snapshot_log_to_keep);
+        assert_eq!(openraft.max_in_snapshot_log_to_keep, u64::MAX);
+        // What `log_bound` leaves there is sent, before a snapshot is.
+        assert!(openraft.replication_lag_threshold > 2 * config.snapshot_entries);
     }
 
     #[test]

@@ -285,6 +285,7 @@ pub(super) async fn start(
         let bound = LogBound {
             log: log.clone(),
             snapshots: kept,
+            entries: config.snapshot_entries.max(1),
             bytes: config.snapshot_bytes,
         };
         tasks.spawn("raft-log-bound", OnFailure::Shutdown, bound.run(rounds()));

@@ -5,9 +5,10 @@
 //! neither memory nor disk holds more than one of them. What the state was read from is never changed.
 //!
 //! - [`summary`] (pure): how much there is, where. [`records`]: entries to records. [`operator`]: what operators themselves
-//!   keep.
+//!   keep. [`printer`]: records to bytes.
 
 mod operator;
+mod printer;
 mod records;
 pub mod summary;
 
@@ -20,7 +21,8 @@ use flott_proto::state_handle::SubtaskState;
 use flott_proto::wire::{CheckpointMetadata, VertexState};
 use flott_statestore::{SavedTablet, Source, StateId, Timer};
 
-use self::records::{Keyed, Printer};
+use self::printer::Printer;
+use self::records::Keyed;
 use crate::Error;
 use crate::operators::window::read::StoredValue;
 
@@ -36,6 +38,8 @@ pub enum RecordFormat {
     Csv,
     /// An object a line.
     Json,
+    /// One file, compressed with zstd.
+    Parquet,
 }
 
 /// What is to be read.
@@ -76,7 +80,7 @@ pub async fn read(
             let records = operator::records(vertex, wanted.operator)?;
             let mut printer = Printer::new(records.schema_ref(), wanted, out)?;
             printer.print(&records)?;
-            Ok(printer.done(false))
+            printer.done(false)
         }
         (_, Some(state)) => Err(no_such_state(wanted.operator, state, &[])),
     }
@@ -132,7 +136,7 @@ async fn read_keyed(
             std::fs::remove_dir_all(&dir).map_err(Error::io("remove", &dir))?;
         }
     }
-    Ok(printer.done(keyed.is_raw()))
+    printer.done(keyed.is_raw())
 }
 
 fn open(root: &str) -> Result<ObjectStorage, Error> {

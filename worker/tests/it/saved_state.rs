@@ -3,6 +3,10 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use arrow::array::AsArray;
+use arrow::datatypes::TimestampMillisecondType;
+use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
 use flott_node::storage::ObjectStorage;
 use flott_proto::ids::CheckpointId;
 use flott_proto::key_group::{KeyGroup, KeyGroupRange};
@@ -13,6 +17,7 @@ use flott_statestore::{
 };
 use flott_worker::Error;
 use flott_worker::saved_state::{Done, RecordFormat, Wanted, read, summary};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 
 const MAX_PARALLELISM: u32 = 16;
 /// What an early build wrote: nobody has recorded whose it is.
@@ -146,4 +151,36 @@ async fn who_asks_for_what_is_not_there_is_told_what_is() {
     metadata.vertices[0].parallelism = 1;
     assert!(lines(&metadata, "count", None, None).await.is_err());
     assert!(summary::operators(&metadata).is_err());
+}
+
+/// All of it and nothing of it: either is a whole file.
+#[tokio::test]
+async fn state_is_read_into_a_parquet_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let metadata = savepoint(directory.path(), 40).await;
+    for (limit, rows) in [(None, 40), (Some(0), 0), (Some(7), 7)] {
+        let scratch = tempfile::tempdir().unwrap();
+        let wanted = Wanted {
+            operator: "count",
+            state: Some("counts/timers"),
+            limit,
+            format: RecordFormat::Parquet,
+        };
+        let mut file = Vec::new();
+        let mut out = |bytes: &[u8]| {
+            file.extend_from_slice(bytes);
+            ControlFlow::Continue(())
+        };
+        let done = read(&metadata, wanted, scratch.path(), &mut out).await;
+        assert_eq!(done.unwrap().entries, rows);
+        let reader = ParquetRecordBatchReader::try_new(Bytes::from(file), 1024).unwrap();
+        let batches: Vec<_> = reader.map(Result::unwrap).collect();
+        let read: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        assert_eq!(read as u64, rows);
+        for batch in &batches {
+            let times = batch.column_by_name("time").unwrap();
+            let times = times.as_primitive::<TimestampMillisecondType>().values();
+            assert!(times.iter().all(|time| (0..40).contains(time)), "{times:?}");
+        }
+    }
 }

@@ -246,8 +246,12 @@ pub(super) fn request_savepoint(
         };
     }
     if !job.is_running() || job.final_checkpoint.is_some() {
+        // Whoever repeats a stop whose answer was lost needs it.
+        let mut taken = job.savepoint_results.iter().rev();
+        let last = taken.find_map(|result| result.outcome.as_ref().ok());
+        let last = last.map_or(String::new(), |path| format!("; the last that it took is {path}"));
         return Err(Refused::new(format!(
-            "a job that is {} takes no savepoint",
+            "a job that is {} takes no savepoint{last}",
             job.status
         )));
     }

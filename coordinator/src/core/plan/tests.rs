@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use crate::core::observed::UnderWay;
 use crate::core::plan;
 use crate::core::testing::{ALL, World};
-use crate::core::{Digester, JobStatus};
+use crate::core::{Digester, JobStatus, Response};
 
 const SETTINGS: [(&str, &str); 2] = [
     ("execution.checkpointing.interval", "100 ms"),
@@ -108,6 +108,7 @@ fn a_job_that_fails_while_it_is_being_stopped_goes_on_from_the_savepoint() {
         stop: true,
         ..Default::default()
     };
+    let mut again = request.clone();
     world.apply(flott_proto::wire::command::Decision::RequestSavepoint(
         request,
     ));
@@ -121,6 +122,15 @@ fn a_job_that_fails_while_it_is_being_stopped_goes_on_from_the_savepoint() {
     });
     let savepoint = world.job(&job).final_checkpoint;
     assert_eq!(world.restored[&job][&2], savepoint);
+    // Whoever asks once more because the answer was lost is told what came of it.
+    again.request_id = "s".into();
+    let again = world.apply(flott_proto::wire::command::Decision::RequestSavepoint(
+        again,
+    ));
+    assert!(
+        matches!(&again, Response::Refused(why) if why.contains("it took is memory:///savepoints/")),
+        "{again:?}"
+    );
 }
 
 #[test]

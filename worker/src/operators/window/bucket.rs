@@ -147,13 +147,17 @@ impl Bucket {
         }
     }
 
-    /// Fills an empty slot from its stored form. `None` if that is damaged or of other aggregates.
+    /// Fills an empty slot from its stored form. Aggregates that the job has got since are not in it and stay empty. `None`
+    /// if it is damaged or of other aggregates.
     pub(super) fn decode(&mut self, slot: usize, stored: &[u8]) -> Option<()> {
         let (&version, mut rest) = stored.split_first()?;
         if version != codec::VERSION {
             return None;
         }
         for accumulator in &mut self.accumulators {
+            if rest.is_empty() {
+                break;
+            }
             accumulator.decode(slot, &mut rest)?;
             self.bytes += accumulator.text_bytes(slot);
         }

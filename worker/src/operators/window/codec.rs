@@ -1,7 +1,7 @@
 //! How a window's aggregates are stored. Stable for ever: checkpoints hold these bytes.
 //!
-//! A value begins with [`VERSION`]; then each aggregate, in the order of the job: how many values it has, and if any,
-//! what it holds. A number is zigzag LEB128, a float 8 bytes little endian, text its length and its bytes.
+//! A value begins with [`VERSION`]; then each aggregate, in the order of the job as it was when the value was written: how
+//! many values it has, and if any, what it holds. A job may have got more aggregates since, behind those. A number is zigzag LEB128, a float 8 bytes little endian, text its length and its bytes.
 
 /// The first byte of every stored value.
 pub(super) const VERSION: u8 = 1;

@@ -227,7 +227,10 @@ mod tests {
             rows[1],
             ["JFK", "1970-01-01T00:00:01", "1970-01-01T00:00:02", "1", ""]
         );
-        assert!(reader.values(&[stored(1000, &[3])]).is_err());
+        assert!(reader.values(&[stored(1000, &[3, 2])]).is_err());
+        // Written before the job had the second aggregate.
+        let earlier = reader.values(&[stored(1000, &[3])]).unwrap();
+        assert!(earlier.column_by_name("sum").unwrap().is_null(0));
         let timer = Timer {
             time_ms: 999,
             group: KeyGroup(0),
