@@ -88,7 +88,10 @@ impl Kept {
             (self.previous, 1)
         } else {
             let far_behind = self.newest.saturating_sub(entries.saturating_mul(2));
-            (self.previous.min(far_behind), (entries / 4).clamp(1, 10_000))
+            (
+                self.previous.min(far_behind),
+                (entries / 4).clamp(1, 10_000),
+            )
         };
         let count = (up_to + 1).saturating_sub(self.begins);
         (up_to > 0 && count >= at_least).then_some(up_to)

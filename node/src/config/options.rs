@@ -36,7 +36,7 @@ options! {
     RAFT_NODE_ID: u64 = "high-availability.raft.node-id", "0";
     /// How often the leading JobManager lets the others know that it leads.
     RAFT_HEARTBEAT_INTERVAL: Duration = "high-availability.raft.heartbeat-interval", "50 ms";
-    /// Shortest silence of the leader after which a JobManager stands for election.
+    /// Shortest silence of the leader after which a JobManager stands for election. A round trip between JobManagers has to be shorter, or nothing is decided.
     RAFT_ELECTION_TIMEOUT_MIN: Duration = "high-availability.raft.election-timeout-min", "200 ms";
     /// Longest silence of the leader after which a JobManager stands for election.
     RAFT_ELECTION_TIMEOUT_MAX: Duration = "high-availability.raft.election-timeout-max", "400 ms";

@@ -19,10 +19,10 @@ use std::time::{Duration, Instant};
 use flott_node::storage::ObjectStorage;
 use flott_proto::ids::CheckpointId;
 use flott_proto::state_handle::{StateFile, SubtaskState};
-use flott_statestore::{BackendOptions, LocalFiles, SnapshotUploader, Source, StateKey, restore};
+use flott_statestore::{BackendOptions, LocalFiles, SnapshotUploader, Source, restore};
 use tokio::runtime::{Handle, Runtime};
 
-use self::task::{Random, Task, group, range};
+use self::task::{Random, Task, range};
 
 const MAX_PARALLELISM: u32 = 128;
 const TASKS: u32 = 2;
@@ -182,9 +182,9 @@ fn main() {
     println!(
         "| state MB | loaded keys/s | upload ms p50 / max | uploaded MB mean (times the change) | pause ms p50 / p99 | \
          restore ms local / remote | 2 to 4 to 3 to 1 tasks: ms (MB uploaded then) | \
-         writes with 1 s checkpoints / without | resident MB |"
+         reads/s | writes with 1 s checkpoints / without | resident MB |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     for size_mb in &plan.sizes_mb {
         let dir = place.path().join(size_mb.to_string());
         size(&plan, *size_mb, &dir, runtime.handle());
@@ -229,6 +229,9 @@ fn size(plan: &Plan, size_mb: u64, dir: &Path, runtime: &Handle) {
     let (uploads, pauses) = (sorted(uploads), sorted(pauses));
     let mean_mb = bytes as f64 / plan.checkpoints as f64 / 1e6;
     let resident = resident_mb();
+    let reads: f64 = on_all(&mut tasks, |task| task.reads(PHASE_SECONDS))
+        .iter()
+        .sum();
     let mut states: Vec<SubtaskState> = tasks.iter().map(|task| task.saved.clone()).collect();
     let restored = |name: &str, local: Option<&LocalFiles>| {
         let source = Source {
@@ -283,7 +286,7 @@ fn size(plan: &Plan, size_mb: u64, dir: &Path, runtime: &Handle) {
     });
     println!(
         "| {size_mb} ({} on disk) | {loaded:.0} | {:.0} / {:.0} | {mean_mb:.1} ({:.2}) | {:.1} / {:.1} | \
-         {here:.0} / {remote:.0} | {} | {:.2} | {resident:.0} |",
+         {here:.0} / {remote:.0} | {} | {reads:.0} | {:.2} | {resident:.0} |",
         total / 1_000_000,
         quantile(&uploads, 0.5),
         quantile(&uploads, 1.0),
@@ -304,23 +307,7 @@ fn access(dir: &Path, runtime: &Handle) {
     let mut task = Task::new(dir, &storage, &local, 0, KEYS);
     task.load();
     let ours_put = task.writes(5, None, runtime);
-    let read = |count: &mut u64| {
-        let numbers: Vec<[u8; 8]> = (0..BATCH)
-            .map(|_| (task.random.next() % KEYS).to_be_bytes())
-            .collect();
-        let range = task.backend.key_groups();
-        let keys: Vec<StateKey<'_>> = numbers
-            .iter()
-            .map(|number| StateKey {
-                group: group(range, u64::from_be_bytes(*number)),
-                key: number,
-                namespace: b"",
-            })
-            .collect();
-        let values = task.backend.get_many(task.state, &keys).unwrap();
-        *count += values.iter().flatten().count() as u64;
-    };
-    let ours_get = rate(read);
+    let ours_get = task.reads(5);
 
     let mut options = rocksdb::Options::default();
     options.create_if_missing(true);

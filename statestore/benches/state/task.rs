@@ -39,7 +39,7 @@ pub(super) fn range(task: u32, parallelism: u32) -> KeyGroupRange {
 }
 
 /// Key number `number` of a task: whatever its bytes say, it lies in one of the task's key groups.
-pub(super) fn group(range: KeyGroupRange, number: u64) -> KeyGroup {
+fn group(range: KeyGroupRange, number: u64) -> KeyGroup {
     let groups: u64 = u64::from(range.last - range.first) + 1;
     range.groups().nth((number % groups) as usize).unwrap()
 }
@@ -114,6 +114,28 @@ impl Task {
             self.put(&numbers);
             left -= numbers.len();
         }
+    }
+
+    /// Reads keys all over the state for some seconds as fast as it goes. Keys a second.
+    pub(super) fn reads(&mut self, seconds: u64) -> f64 {
+        let (begun, mut read) = (Instant::now(), 0);
+        while begun.elapsed().as_secs() < seconds {
+            let numbers: Vec<[u8; 8]> = (0..BATCH)
+                .map(|_| (self.random.next() % self.keys).to_be_bytes())
+                .collect();
+            let range = self.backend.key_groups();
+            let keys: Vec<StateKey<'_>> = numbers
+                .iter()
+                .map(|number| StateKey {
+                    group: group(range, u64::from_be_bytes(*number)),
+                    key: number,
+                    namespace: b"",
+                })
+                .collect();
+            let values = self.backend.get_many(self.state, &keys).unwrap();
+            read += values.iter().flatten().count();
+        }
+        read as f64 / begun.elapsed().as_secs_f64()
     }
 
     /// The part for which the task stands still; the rest goes on beside it.

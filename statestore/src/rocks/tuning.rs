@@ -16,22 +16,23 @@ use rocksdb::{
 /// Below this a database cannot work sensibly; a smaller budget is raised to it.
 pub(crate) const MEMORY_BYTES_MIN: u64 = 8 << 20;
 
-/// The most that memtables may take, whatever the budget: a checkpoint's synchronous part flushes them, and a disk
-/// writes this much in well under a second.
+/// The most that memtables may take, whatever the budget: a checkpoint flushes them before it uploads, and a disk writes
+/// this much in well under a second.
 const WRITE_BUFFER_BYTES_MAX: u64 = 64 << 20;
 
 /// A memtable's memory comes in pieces of this size. Small, because every checkpoint begins a new memtable.
 const ARENA_BLOCK_BYTES: usize = 256 << 10;
 
-/// Large files are cut at this size, so that a compaction that stops short of everything leaves whole files alone.
-const TARGET_FILE_BYTES: u64 = 8 << 20;
+/// Large files are cut at this size: small enough to be fetched side by side and to be left out by who needs only some key
+/// groups, large enough that linking and naming all of them with each checkpoint takes no time.
+const TARGET_FILE_BYTES: u64 = 32 << 20;
 
 /// Sorted runs that a read may have to look through before they are merged. See [`tuned`].
-const SORTED_RUNS_MAX: i32 = 8;
+const SORTED_RUNS_MAX: i32 = 24;
 
 /// Overwritten and deleted entries may take this much beside the live ones before all is rewritten. Less makes a restore
 /// faster and the average checkpoint larger.
-const GARBAGE_PERCENT_MAX: i32 = 50;
+const GARBAGE_PERCENT_MAX: i32 = 100;
 
 /// Flushes and compactions of one database at a time: small merges go on while a large one runs. The threads are shared
 /// by all databases of the process.
@@ -83,10 +84,11 @@ impl fmt::Debug for Memory {
 /// space. Under levelled compaction each such run meets all of the next level: with all data in one level, as is usual
 /// below its base size of 256 MB, every fourth checkpoint would rewrite, and upload, the whole state. Universal
 /// compaction merges runs of like size instead: a byte is rewritten about log(state / change) times, and everything
-/// is rewritten only when the garbage reaches [`GARBAGE_PERCENT_MAX`]. With 200 MB of state of which 1 % changes between
-/// checkpoints, 100 checkpoints uploaded 3.5 times the change on average and just the change in most, against 6 times
-/// with levels of 16 MB and upward. The price is space, and up to [`SORTED_RUNS_MAX`] runs to look through, which bloom
-/// filters make cheap.
+/// is rewritten only when the garbage reaches [`GARBAGE_PERCENT_MAX`]. The more runs may be there, the fewer merges: of
+/// 1 GB of which a tenth changes between checkpoints, 8 runs and 50 % of garbage upload 3.5 times the change, 24 and 100 %
+/// twice. The price is space, and that reads look through more runs, which bloom filters make cheap.
+///
+/// A memtable may take all that memtables may: two of half the size would be two runs for each checkpoint.
 pub(super) fn tuned(memory: &Memory) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(&memory.cache);
@@ -106,7 +108,7 @@ pub(super) fn tuned(memory: &Memory) -> Options {
     let mut options = Options::default();
     options.set_block_based_table_factory(&table);
     options.set_write_buffer_manager(&memory.manager);
-    options.set_write_buffer_size(memory.write_buffers / 2);
+    options.set_write_buffer_size(memory.write_buffers);
     options.set_arena_block_size(ARENA_BLOCK_BYTES);
     options.set_max_write_buffer_number(4);
     // One thread writes, mostly in order of the keys: then each entry's place is beside that of the one before.

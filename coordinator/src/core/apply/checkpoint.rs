@@ -249,7 +249,9 @@ pub(super) fn request_savepoint(
         // Whoever repeats a stop whose answer was lost needs it.
         let mut taken = job.savepoint_results.iter().rev();
         let last = taken.find_map(|result| result.outcome.as_ref().ok());
-        let last = last.map_or(String::new(), |path| format!("; the last that it took is {path}"));
+        let last = last.map_or(String::new(), |path| {
+            format!("; the last that it took is {path}")
+        });
         return Err(Refused::new(format!(
             "a job that is {} takes no savepoint{last}",
             job.status
