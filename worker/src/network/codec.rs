@@ -212,6 +212,7 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{ArrayRef, Int64Array, StringArray};
+    use flott_decoders::Seeds;
     use proptest::prelude::*;
 
     use super::super::frame::HEADER_BYTES;
@@ -291,6 +292,61 @@ mod tests {
             let header = FrameHeader::decode(&head, 8).unwrap();
             drop(ChannelDecoder::default().decode(&header, body));
         }
+    }
+
+    /// As a whole connection sends them, and where the checksum of each is right whatever it says.
+    #[test]
+    fn any_bytes_are_elements_or_refused() {
+        let mut encoder = ChannelEncoder::default();
+        let mut wire = Vec::new();
+        let barrier = Barrier {
+            checkpoint: CheckpointId(9),
+            base: CheckpointId(8),
+            kind: CheckpointKind::Savepoint,
+            savepoint_directory: Some("s3://bucket/savepoint-9".into()),
+        };
+        let mut seeds = Vec::new();
+        for element in [
+            Element::Data(batch(&[1, 2, 3])),
+            Element::Data(batch(&[3, 4])),
+            Element::Watermark(7),
+            Element::Idle(true),
+            Element::Barrier(barrier),
+            Element::EndOfData,
+        ] {
+            encoder
+                .encode(0, &element, element.cost(), &mut wire)
+                .unwrap();
+            seeds.push(wire.clone());
+        }
+        flott_decoders::check!(Seeds::of(seeds)).for_each(|mut bytes: &[u8]| {
+            let mut decoder = ChannelDecoder::default();
+            while let Some((head, rest)) = bytes.split_first_chunk::<HEADER_BYTES>() {
+                let Ok(header) = FrameHeader::decode(head, 8) else {
+                    return;
+                };
+                let length = (header.body_length as usize).min(rest.len());
+                let (body, rest) = rest.split_at(length);
+                let mut sealed = Vec::new();
+                header.write(body, &mut sealed).unwrap();
+                let head = sealed.first_chunk().unwrap();
+                let header = FrameHeader::decode(head, 8).unwrap();
+                header.check(body).unwrap();
+                match decoder.decode(&header, body.to_vec()) {
+                    Ok((Element::Data(batch), cost)) => {
+                        assert_eq!(batch.num_rows() as u64, cost.rows);
+                        // Whatever it holds can be looked at.
+                        drop(format!("{batch:?}"));
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        assert!(error.to_string().contains("malformed frame"), "{error}");
+                        return;
+                    }
+                }
+                bytes = rest;
+            }
+        });
     }
 
     #[test]

@@ -269,8 +269,8 @@ async fn read_element(
     let mut head = [0; HEADER_BYTES];
     reader.read_exact(&mut head).await.map_err(failed)?;
     let header = FrameHeader::decode(&head, channels)?;
-    let mut body = vec![0; header.body_length as usize];
-    reader.read_exact(&mut body).await.map_err(failed)?;
+    let body = exchange::read_bytes(reader, header.body_length).await;
+    let body = body.map_err(failed)?;
     header.check(&body)?;
     if header.kind == FrameKind::Goodbye {
         return Ok(false);
