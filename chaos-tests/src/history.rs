@@ -252,7 +252,10 @@ mod tests {
                 let mut again = Vec::new();
                 history.write_to(&mut again).unwrap();
                 assert_eq!(History::read_from(&again[..]).unwrap(), history);
-                assert_eq!(history.counts().attempted, history.operations.len());
+                assert_eq!(
+                    history.counts().attempted as usize,
+                    history.operations.len()
+                );
                 drop(history.by_key());
             }
             Err(error) => assert!(!error.to_string().is_empty()),

@@ -326,7 +326,7 @@ mod tests {
                 let crc = crc32c::crc32c(body).to_le_bytes();
                 magic_and_crc[MAGIC.len()..].copy_from_slice(&crc);
             }
-            for object in [object, &sealed] {
+            for object in [object, &sealed[..]] {
                 match decode(object) {
                     Ok(read) => assert_eq!(decode(&encode(&read)), Ok(read)),
                     Err(reason) => assert!(!reason.is_empty()),

@@ -1,13 +1,15 @@
 //! Replays the corpus, then makes inputs of it.
 
 use std::fs;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bolero::{TargetLocation, Test};
+use bolero_engine::Input;
 use bolero_engine::driver;
 use bolero_engine::input::Bytes;
-use bolero_engine::panic;
+use bolero_engine::panic::{self, PanicError};
 
 use crate::allocations;
 use crate::mutate::mutate;
@@ -72,6 +74,47 @@ impl Seeds {
     pub fn allocating(mut self, bytes_max: usize) -> Self {
         self.allocated_bytes_max = bytes_max;
         self
+    }
+}
+
+/// What [`crate::check`] makes.
+#[derive(Debug)]
+pub struct Target(pub(crate) Engine);
+
+impl Target {
+    /// Tests each input.
+    pub fn for_each(self, test: impl FnMut(&[u8])) {
+        bolero::Engine::run(self.0, OfBytes(test), driver::Options::default());
+    }
+
+    /// The same for values that are made of the bytes.
+    pub fn of_values(
+        self,
+    ) -> bolero::TestTarget<bolero::ByteSliceGenerator, Engine, bolero::BorrowedInput> {
+        bolero::TestTarget::<_, Engine, _>::new(self.0)
+    }
+}
+
+/// A test that may refer to anything: after a panic nothing is looked at any more.
+struct OfBytes<F>(F);
+
+impl<F: FnMut(&[u8])> Test for OfBytes<F> {
+    type Value = Vec<u8>;
+
+    fn test<T: Input<Result<bool, PanicError>>>(
+        &mut self,
+        input: &mut T,
+    ) -> Result<bool, PanicError> {
+        input.with_slice(&mut |bytes| {
+            panic::catch(AssertUnwindSafe(|| {
+                (self.0)(bytes);
+                Ok(true)
+            }))
+        })
+    }
+
+    fn generate_value<T: Input<Self::Value>>(&self, input: &mut T) -> Self::Value {
+        input.with_slice(&mut |bytes| bytes.to_vec())
     }
 }
 

@@ -31,10 +31,10 @@ mod mutate;
 mod random;
 
 pub use bolero;
-pub use engine::{Engine, Seeds};
+pub use engine::{Engine, Seeds, Target};
 
-/// A target named like the test that it stands in, to be continued as `bolero::check!()` is: with `.for_each(…)` for bytes,
-/// or `.with_type::<T>()` or `.with_generator(…)` before it for values that are made of bytes.
+/// A target named like the test that it stands in, to be continued with `.for_each(…)`; or with `.of_values()`, and then as
+/// `bolero::check!()` is, for values that are made of the bytes.
 #[macro_export]
 macro_rules! check {
     ($seeds:expr) => {{
@@ -54,12 +54,9 @@ macro_rules! check {
     }};
 }
 
-/// What `bolero::check!()` returns.
-pub type Target = bolero::TestTarget<bolero::ByteSliceGenerator, Engine, bolero::BorrowedInput>;
-
 #[doc(hidden)]
 pub fn target(location: bolero::TargetLocation, seeds: Seeds) -> Target {
-    Target::new(Engine::new(location, seeds))
+    Target(Engine::new(location, seeds))
 }
 
 #[cfg(test)]

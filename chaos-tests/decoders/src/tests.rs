@@ -60,7 +60,9 @@ fn each_run_is_the_same() {
 #[test]
 fn values_are_made_of_bytes() {
     let said = failure(|| {
-        let target = super::check!(Seeds::none()).with_type::<(u8, Vec<u8>)>();
+        let target = super::check!(Seeds::none())
+            .of_values()
+            .with_type::<(u8, Vec<u8>)>();
         target.for_each(|(length, list)| assert!(list.len() < 8 || *length < 100));
     });
     assert!(said.contains("assertion failed"), "{said}");

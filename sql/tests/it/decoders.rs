@@ -102,7 +102,7 @@ fn any_bytes_are_a_job_graph_or_refused() {
         assert_eq!(JobGraph::try_from(again), Ok(graph.clone()));
         let outline = wire::JobGraph::from(&graph.outline());
         JobGraph::outline_from_wire(outline).unwrap();
-        assert_eq!(graph.in_topological_order().count(), graph.vertices.len());
+        assert_eq!(graph.in_topological_order().len(), graph.vertices.len());
         assert!(!flott_sql::explain(&graph).is_empty());
         for placed in graph.operators() {
             drop(format!("{placed:?}"));

@@ -273,7 +273,7 @@ mod tests {
             if let Some((uid, name)) = split_name(stored) {
                 assert_eq!(&name_key(&uid, &name)[3..], &stored[3..]);
             }
-            drop(group_of(stored));
+            assert!(group_of(stored).is_none_or(|group| group.0 < GROUPS_END));
             let moved = with_state(stored, |id| StateId(id.0 ^ 1).into());
             if let Some(moved) = moved {
                 assert_eq!(moved.len(), stored.len());

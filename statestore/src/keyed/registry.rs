@@ -159,7 +159,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let database = database(&directory.path().join("db"));
         let format = [FORMAT.to_be_bytes(), MAX_PARALLELISM.to_be_bytes()].concat();
-        let entry = |key: &[u8], value: &[u8]| [&[key.len() as u8], key, value].concat();
+        let entry = |key: &[u8], value: &[u8]| [&[key.len() as u8][..], key, value].concat();
         let seeds = Seeds::of([
             entry(&codec::name_key("op", "count"), &[0, 7]),
             entry(&codec::format_key(), &format),

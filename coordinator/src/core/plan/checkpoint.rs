@@ -113,7 +113,8 @@ fn trigger(job: &Job, placement: &Placement<'_>, pending: &PendingRecord, plan: 
         kind: wire::CheckpointKind::from(pending.kind).into(),
         triggered_at_ms: pending.triggered_at_ms,
         savepoint_directory: pending.savepoint_directory.clone(),
-        unaligned_after_ms: unaligned_after(job, pending).map(|after| after.as_millis() as u64),
+        unaligned_after_ms: unaligned_after(job, pending)
+            .map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
     };
     for (host, _, told) in listeners(job, placement) {
         if told.triggered != pending.id {
@@ -199,7 +200,8 @@ fn conclude(situation: Situation<'_>, job: &Job, pending: &PendingRecord, plan: 
             .collect();
         abort(
             format!(
-                "expired after {timeout} ms without an answer of {}",
+                "expired after {} ms without an answer of {}",
+                job.settings.checkpoint_timeout.as_millis(),
                 missing.join(", ")
             ),
             plan,
@@ -277,6 +279,8 @@ mod tests {
         let beyond = "18446744073709551615 s";
         let mut world = World::new(2);
         let id = world.submit(2, &[("execution.checkpointing.interval", beyond)]);
+        let interval = world.job(&id).settings.checkpoint_interval;
+        assert_eq!(interval.as_secs(), u64::MAX);
         world.run_until("it runs", |world| world.job(&id).is_running());
         for _ in 0..20 {
             world.step(1_000, ALL);
