@@ -4,9 +4,11 @@
 //! both ends keep it. So the two ends of a channel live and die together.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::RecordBatch;
@@ -183,12 +185,12 @@ impl ChannelDecoder {
         Ok((element, Cost::default()))
     }
 
-    fn decode_batch(
-        &mut self,
-        body: Vec<u8>,
-    ) -> Result<Option<RecordBatch>, arrow::error::ArrowError> {
+    fn decode_batch(&mut self, body: Vec<u8>) -> Result<Option<RecordBatch>, ArrowError> {
         let mut buffer = Buffer::from_vec(body);
-        let batch = self.stream.decode(&mut buffer)?;
+        // Arrow's reader panics upon messages that contradict themselves. Such a one fails its channel, as others do.
+        let decoded = catch_unwind(AssertUnwindSafe(|| self.stream.decode(&mut buffer)));
+        let contradiction = || ArrowError::IpcError("it contradicts itself".to_owned());
+        let batch = decoded.unwrap_or_else(|_| Err(contradiction()))?;
         Ok(batch.filter(|_| buffer.is_empty()))
     }
 }
@@ -292,6 +294,26 @@ mod tests {
             let header = FrameHeader::decode(&head, 8).unwrap();
             drop(ChannelDecoder::default().decode(&header, body));
         }
+    }
+
+    /// Arrow's reader trusts the types, counts and offsets that a message names.
+    #[test]
+    fn a_batch_that_contradicts_itself_is_an_error() {
+        let mut wire = Vec::new();
+        let element = Element::Data(batch(&[1, 2, 3]));
+        ChannelEncoder::default()
+            .encode(0, &element, element.cost(), &mut wire)
+            .unwrap();
+        let (header, body) = frames(&wire).remove(0);
+        let mut refused = 0;
+        for at in 0..body.len() {
+            for byte in [0, 1, 0x7F, 0x80, 0xFF] {
+                let mut body = body.clone();
+                body[at] = byte;
+                refused += u32::from(ChannelDecoder::default().decode(&header, body).is_err());
+            }
+        }
+        assert!(refused > 100, "{refused}");
     }
 
     /// As a whole connection sends them, and where the checksum of each is right whatever it says.
