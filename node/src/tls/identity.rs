@@ -171,8 +171,9 @@ mod tests {
             match text.parse::<Identity>() {
                 Ok(identity) => {
                     assert_eq!(identity.to_string(), text);
-                    let node = identity.node_id();
-                    assert!(node.is_none_or(|id| identity.names_member(id, "h:1")));
+                    let names = |id| identity.names_member(id, "h:1");
+                    let bound = identity.node_id().map(names);
+                    assert!(bound.is_none_or(|names| names == (identity.role == Role::JobManager)));
                 }
                 Err(reason) => assert!(!reason.is_empty()),
             }
