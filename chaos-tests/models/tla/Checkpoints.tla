@@ -96,7 +96,7 @@ After(d) ==
             !.final = IF decided.pending.final THEN d.id ELSE @]
     [] d.kind = "abort" /\ decided.pending # None /\ decided.pending.id = d.id -> [decided EXCEPT !.pending = None]
     [] d.kind = "fail" /\ present -> [decided EXCEPT !.status = "restarting", !.pending = None]
-    [] d.kind = "start" /\ (decided.status = "restarting" \/ Defect = "TerminalJobRevived")
+    [] d.kind = "start" /\ decided.status = "restarting"
                         /\ d.attempt = decided.attempt + 1 ->
          [decided EXCEPT !.status = "running", !.attempt = d.attempt, !.pending = None]
     [] d.kind = "end" /\ d.attempt = decided.attempt

@@ -53,7 +53,6 @@ NoEpochCheck NoBreach
 CommitBeforeApplied VisibleIsCovered
 DeleteBeforeRetired FilesExist
 DeposedLeaderDeletes NoBreach
-TerminalJobRevived NoBreach
 AckOfOlderAttempt ExactlyOnce
 EndBeforeCommitted NoBreach
 RestoreWithoutCommit ExactlyOnce
