@@ -55,5 +55,5 @@ DeleteBeforeRetired FilesExist
 DeposedLeaderDeletes NoBreach
 AckOfOlderAttempt ExactlyOnce
 EndBeforeCommitted NoBreach
-RestoreWithoutCommit ExactlyOnce
+RestoreWithoutCommit NoBreach
 END

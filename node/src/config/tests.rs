@@ -259,17 +259,19 @@ fn any_text_is_a_configuration_or_refused_with_its_place() {
     let words = keys.chain([
         ": ", "\n  ", "- ", "{", "[", "&a ", "*a", "|\n", "\"", "'", "null", "~", "1e9 d",
     ]);
-    flott_decoders::check!(Seeds::of(seeds).words(words)).for_each(|bytes: &[u8]| {
-        let text = String::from_utf8_lossy(bytes);
-        match yaml(&text) {
-            Ok(read) => {
-                let again = Configuration::from_map(&read.to_map()).unwrap();
-                assert_eq!(again.to_map(), read.to_map());
-                drop(read.validate());
+    flott_decoders::check!(Seeds::of(seeds).words(words).inputs(1000)).for_each(
+        |bytes: &[u8]| {
+            let text = String::from_utf8_lossy(bytes);
+            match yaml(&text) {
+                Ok(read) => {
+                    let again = Configuration::from_map(&read.to_map()).unwrap();
+                    assert_eq!(again.to_map(), read.to_map());
+                    drop(read.validate());
+                }
+                Err(error) => assert!(error.to_string().contains("config.yaml"), "{error}"),
             }
-            Err(error) => assert!(error.to_string().contains("config.yaml"), "{error}"),
-        }
-    });
+        },
+    );
 }
 
 #[test]
@@ -294,7 +296,7 @@ fn any_text_is_a_value_or_none() {
         "∞",
         " ",
     ];
-    flott_decoders::check!(Seeds::of(seeds).words(words)).for_each(|bytes: &[u8]| {
+    flott_decoders::check!(Seeds::of(seeds).words(words).inputs(500)).for_each(|bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes);
         for option in options::ALL {
             let is_value = (option.check)(&text);

@@ -276,7 +276,10 @@ mod tests {
         };
         wire::SubtaskDelta {
             vertex: "v".into(),
-            operators: [("op".to_owned(), vec![1, 2, 3].into())].into(),
+            operators: vec![wire::OperatorState {
+                operator_uid: "op".into(),
+                value: vec![1, 2, 3].into(),
+            }],
             added: vec![file(1), file(2)],
             dropped: vec![path(3)],
             uploaded_bytes: 8192,
