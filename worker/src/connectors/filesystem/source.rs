@@ -289,6 +289,14 @@ mod tests {
                 "{offset}, {line}"
             );
         }
+        // The CSV reader drops a byte order mark wherever it begins: at such a place it does not go on as it was.
+        if bytes
+            .windows(3)
+            .skip(1)
+            .any(|mark| mark == [0xEF, 0xBB, 0xBF])
+        {
+            return;
+        }
         let middle = ends.len() / 2;
         if let Some(from) = ends.get(middle) {
             let (again, unfit_again) = read(path, format, *from);
