@@ -53,7 +53,7 @@ NoEpochCheck NoBreach
 CommitBeforeApplied VisibleIsCovered
 DeleteBeforeRetired FilesExist
 DeposedLeaderDeletes NoBreach
-AckOfOlderAttempt ExactlyOnce
+AckOfOlderAttempt VisibleIsCovered
 EndBeforeCommitted NoBreach
 RestoreWithoutCommit NoBreach
 END
