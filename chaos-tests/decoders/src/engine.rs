@@ -139,6 +139,10 @@ impl<T: Test> bolero::Engine<T> for Engine {
     type Output = ();
 
     #[cfg(not(fuzzing))]
+    #[allow(
+        clippy::print_stdout,
+        reason = "whoever asked for so many seconds reads it"
+    )]
     fn run(self, test: T, options: driver::Options) {
         panic::set_hook();
         panic::forward_panic(false);
