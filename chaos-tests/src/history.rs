@@ -186,6 +186,8 @@ impl History {
 
 #[cfg(test)]
 mod tests {
+    use flott_decoders::Seeds;
+
     use super::*;
 
     #[test]
@@ -221,5 +223,42 @@ mod tests {
             unknown: 1,
         };
         assert_eq!(history.counts(), counts);
+    }
+
+    #[test]
+    fn any_bytes_are_a_history_or_refused_by_their_line() {
+        let line = r#"{"key":3,"client":7,"member":2,"called_ns":1000,"ended_ns":2000,"action":"Read","outcome":"Done"}"#;
+        let mut written = Vec::new();
+        let operation = |action, outcome| Operation {
+            key: 3,
+            client: 7,
+            member: 2,
+            called_ns: 1_000,
+            ended_ns: 2_000,
+            action,
+            outcome,
+        };
+        let history = History {
+            operations: vec![
+                operation(Action::Write(Value(5)), Outcome::Done),
+                operation(Action::Read, Outcome::Unknown("no answer".to_owned())),
+            ],
+        };
+        history.write_to(&mut written).unwrap();
+        let seeds =
+            Seeds::of([line.as_bytes().to_vec(), written]).words(["\n", "null", "-1", "1e400"]);
+        flott_decoders::check!(seeds).for_each(|bytes: &[u8]| match History::read_from(bytes) {
+            Ok(history) => {
+                let mut again = Vec::new();
+                history.write_to(&mut again).unwrap();
+                assert_eq!(History::read_from(&again[..]).unwrap(), history);
+                assert_eq!(
+                    history.counts().attempted as usize,
+                    history.operations.len()
+                );
+                drop(history.by_key());
+            }
+            Err(error) => assert!(!error.to_string().is_empty()),
+        });
     }
 }

@@ -303,4 +303,35 @@ mod tests {
             assert!(decode(&object[..len]).is_err(), "length {len}");
         }
     }
+
+    #[test]
+    fn any_bytes_are_metadata_or_refused() {
+        let metadata = wire::CheckpointMetadata {
+            version: 1,
+            job_name: "delays".into(),
+            vertices: vec![wire::VertexState {
+                uid: "v".into(),
+                parallelism: 2,
+                subtasks: vec![wire::SubtaskState::default()],
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let seeds = flott_decoders::Seeds::of([encode(&metadata).to_vec()]);
+        flott_decoders::check!(seeds).for_each(|object: &[u8]| {
+            // As they are, and where the checksum is right whatever they say.
+            let mut sealed = object.to_vec();
+            if let Some((magic_and_crc, body)) = sealed.split_at_mut_checked(HEADER_LEN) {
+                magic_and_crc[..MAGIC.len()].copy_from_slice(MAGIC);
+                let crc = crc32c::crc32c(body).to_le_bytes();
+                magic_and_crc[MAGIC.len()..].copy_from_slice(&crc);
+            }
+            for object in [object, &sealed[..]] {
+                match decode(object) {
+                    Ok(read) => assert_eq!(decode(&encode(&read)), Ok(read)),
+                    Err(reason) => assert!(!reason.is_empty()),
+                }
+            }
+        });
+    }
 }

@@ -38,7 +38,7 @@ pub fn is_of(cluster: &ClusterId, path: &str) -> bool {
 pub fn checkpoint_of_metadata(job_directory: &str, path: &str) -> Option<CheckpointId> {
     let in_job = path.strip_prefix(job_directory)?.strip_prefix("/chk-")?;
     let (id, object) = in_job.split_once('/')?;
-    let id = id.parse().ok().filter(|_| object == METADATA)?;
+    let id = number(id).filter(|_| object == METADATA)?;
     Some(CheckpointId(id))
 }
 
@@ -47,9 +47,15 @@ pub fn attempt_of_state_file(job_directory: &str, path: &str) -> Option<AttemptN
     let in_job = path.strip_prefix(job_directory)?.strip_prefix("/shared/")?;
     let (writer, _) = in_job.split_once('/')?;
     let mut parts = writer.splitn(3, '-');
-    let _epoch: u64 = parts.next()?.parse().ok()?;
-    let attempt = parts.next()?.parse().ok()?;
+    let _epoch = number(parts.next()?)?;
+    let attempt = number(parts.next()?)?.try_into().ok()?;
     parts.next().map(|_| AttemptNumber(attempt))
+}
+
+/// A number as names here have it: `+4` and `04` are somebody else's.
+fn number(text: &str) -> Option<u64> {
+    let number: u64 = text.parse().ok()?;
+    (number.to_string() == text).then_some(number)
 }
 
 /// The directory of the job, of whatever cluster, that a path lies in; none if it lies in none.
@@ -126,7 +132,56 @@ pub fn is_of_savepoint(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use flott_decoders::Seeds;
+
     use super::*;
+
+    const DIRECTORY: &str = "c1/default/0123456789abcdef0123456789abcdef";
+
+    /// They were taken for orphans, which are deleted when somebody asks for it.
+    #[test]
+    fn an_object_with_a_number_in_another_form_is_not_ours() {
+        for path in ["chk-+4/_metadata", "chk-04/_metadata"] {
+            let path = format!("{DIRECTORY}/{path}");
+            assert_eq!(checkpoint_of_metadata(DIRECTORY, &path), None, "{path}");
+        }
+        for writer in ["+7-2-v-3", "7-02-v-3", "7-+2-v-3"] {
+            let path = format!("{DIRECTORY}/shared/{writer}/00000012");
+            assert_eq!(attempt_of_state_file(DIRECTORY, &path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn any_text_is_the_name_of_an_object_of_ours_or_of_none() {
+        let seeds = [
+            format!("{DIRECTORY}/shared/7-2-window-3/00000012"),
+            format!("{DIRECTORY}/chk-4/{METADATA}"),
+            "7-2-window-3/00000012".to_owned(),
+        ];
+        let words = [
+            "/",
+            "-",
+            "+",
+            "0",
+            "..",
+            "18446744073709551616",
+            "chk-",
+            METADATA,
+        ];
+        flott_decoders::check!(Seeds::of(seeds).words(words)).for_each(|bytes: &[u8]| {
+            let text = String::from_utf8_lossy(bytes);
+            if let Some(id) = checkpoint_of_metadata(DIRECTORY, &text) {
+                assert_eq!(text, format!("{}/{METADATA}", checkpoint(DIRECTORY, id)));
+            }
+            if let Some(attempt) = attempt_of_state_file(DIRECTORY, &text) {
+                assert!(text.starts_with(DIRECTORY) && text.contains(&format!("-{attempt}-")));
+            }
+            if let Some(job) = job_of(&text) {
+                assert_eq!(job.matches('/').count(), 2);
+            }
+            assert!(!is_of_savepoint(&text) || text == METADATA || text.contains('/'));
+        });
+    }
 
     #[test]
     fn names_stay_as_they_are() {

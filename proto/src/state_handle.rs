@@ -58,7 +58,7 @@ impl SubtaskState {
     /// Bytes of files and operator state.
     pub fn size(&self) -> u64 {
         let files = self.files.values().map(|file| file.size);
-        files.sum::<u64>() + self.operators_size()
+        files.fold(self.operators_size(), u64::saturating_add)
     }
 
     /// Bytes of operator state.

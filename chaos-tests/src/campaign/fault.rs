@@ -211,7 +211,7 @@ pub struct Step {
 impl Step {
     /// When it is undone.
     pub fn ends_ms(&self) -> u64 {
-        self.at_ms + self.lasts_ms
+        self.at_ms.saturating_add(self.lasts_ms)
     }
 
     /// The step in a few words.

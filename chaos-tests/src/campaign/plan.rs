@@ -17,6 +17,9 @@ pub const VERSION: u32 = 1;
 const OVERLAP_MAX: usize = 2;
 /// So many of a hundred faults begin while another is under way.
 const OVERLAP_PERCENT: u64 = 35;
+/// No step ends later. A number that is far off is a mistake, and overflows somewhere.
+const STEP_ENDS_MAX_MS: u64 = 30 * 24 * 3_600_000;
+
 /// Each kind is in so many of a hundred plans.
 const KIND_PERCENT: u64 = 40;
 
@@ -164,6 +167,12 @@ impl Plan {
                 !(1..=64).contains(&knobs.parallelism),
             ),
             ("without workloads", self.workloads.is_empty()),
+            (
+                "steps that end after more than 30 days",
+                self.steps
+                    .iter()
+                    .any(|step| step.ends_ms() > STEP_ENDS_MAX_MS),
+            ),
         ] {
             if is_wrong {
                 complaints.push(what.to_owned());
@@ -347,6 +356,8 @@ fn first_time_with_room(steps: &[Step], at: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use flott_decoders::Seeds;
+
     use super::*;
 
     fn wanted() -> Wanted {
@@ -418,5 +429,30 @@ mod tests {
         plan.knobs.taskmanagers = 0;
         plan.workloads.clear();
         assert_eq!(plan.complaints().len(), 3);
+        plan.steps[0].at_ms = u64::MAX;
+        assert_eq!(plan.complaints().len(), 4);
+    }
+
+    #[test]
+    fn any_bytes_are_a_plan_or_refused() {
+        let plans = (0..3).map(|seed| Plan::from_seed(seed, &wanted()));
+        let seeds = plans.map(|plan| serde_json::to_vec(&plan).unwrap());
+        let words = [
+            "18446744073709551615",
+            "-1",
+            "1e400",
+            "null",
+            "\"kill\"",
+            "{}",
+        ];
+        flott_decoders::check!(Seeds::of(seeds).words(words)).for_each(|bytes: &[u8]| {
+            let Ok(plan) = serde_json::from_slice::<Plan>(bytes) else {
+                return;
+            };
+            let json = serde_json::to_vec(&plan).unwrap();
+            let again: Plan = serde_json::from_slice(&json).unwrap();
+            assert_eq!((again.digest(), &again), (plan.digest(), &plan));
+            drop((plan.complaints(), plan.kinds(), plan.ends()));
+        });
     }
 }

@@ -16,6 +16,8 @@
 pub mod apply;
 pub mod checkpoint;
 pub mod compatibility;
+#[cfg(test)]
+mod decoder_tests;
 pub mod digest;
 pub mod feature_level;
 pub mod graph_object;

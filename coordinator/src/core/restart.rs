@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::job::FailureHistory;
+use super::settings::later;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum RestartStrategy {
@@ -42,10 +43,10 @@ impl RestartStrategy {
     pub fn decide(&self, history: &FailureHistory, now_ms: i64) -> Decision {
         let restart_after = |delay: Duration, backoff_ms| Decision::RestartAt {
             // 0 means "fails for good" in the replicated entry.
-            at_ms: now_ms.saturating_add(delay.as_millis() as i64).max(1),
+            at_ms: later(now_ms, delay).max(1),
             backoff_ms,
         };
-        let since = |interval: Duration| now_ms.saturating_sub(interval.as_millis() as i64);
+        let since = |interval: Duration| now_ms.saturating_sub(later(0, interval));
         match self {
             Self::None => Decision::Fail,
             Self::FixedDelay {
@@ -79,15 +80,17 @@ impl RestartStrategy {
                 if recent >= *attempts_max {
                     return Decision::Fail;
                 }
+                // Nobody has promised that the first is not the longer one.
+                let initial = (*initial).min(*max);
                 let backoff = if calm || history.backoff_ms == 0 {
-                    *initial
+                    initial
                 } else {
                     let grown = Duration::from_millis(
                         (history.backoff_ms as f64 * multiplier.max(1.0)) as u64,
                     );
-                    grown.clamp(*initial, *max)
+                    grown.clamp(initial, *max)
                 };
-                restart_after(backoff, backoff.as_millis() as u64)
+                restart_after(backoff, later(0, backoff) as u64)
             }
             Self::FailureRate {
                 failures_max,
@@ -123,6 +126,46 @@ mod tests {
     }
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    /// It was a panic of the leader, and of the next one, when the job failed for the second time.
+    #[test]
+    fn a_first_backoff_above_the_highest_is_the_highest() {
+        let strategy = RestartStrategy::ExponentialDelay {
+            initial: 100 * SECOND,
+            max: 60 * SECOND,
+            multiplier: 1.5,
+            reset_after: 3600 * SECOND,
+            attempts_max: u64::MAX,
+        };
+        let highest = Decision::RestartAt {
+            at_ms: 61_000,
+            backoff_ms: 60_000,
+        };
+        assert_eq!(strategy.decide(&history(&[], 0), 1_000), highest);
+        assert_eq!(strategy.decide(&history(&[500], 100_000), 1_000), highest);
+    }
+
+    #[test]
+    fn a_delay_beyond_all_time_does_not_end_before_it_begins() {
+        let delay = Duration::MAX;
+        let fixed = RestartStrategy::FixedDelay {
+            attempts_max: 3,
+            delay,
+        };
+        let rate = RestartStrategy::FailureRate {
+            failures_max: 3,
+            interval: Duration::MAX,
+            delay,
+        };
+        let never = Decision::RestartAt {
+            at_ms: i64::MAX,
+            backoff_ms: 0,
+        };
+        assert_eq!(fixed.decide(&history(&[], 0), 5_000), never);
+        assert_eq!(rate.decide(&history(&[1], 0), 5_000), never);
+        let often = history(&[1, 2, 3], 0);
+        assert_eq!(rate.decide(&often, 5_000), Decision::Fail);
+    }
 
     #[test]
     fn none_fails_at_once() {

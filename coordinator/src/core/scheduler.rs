@@ -20,7 +20,7 @@ pub fn assign(
     free: &BTreeMap<TaskManagerId, u32>,
     before: &BTreeMap<u32, TaskManagerId>,
 ) -> Result<BTreeMap<u32, TaskManagerId>, u32> {
-    let available: u32 = free.values().sum();
+    let available = slots_in(free);
     if available < slots_needed {
         return Err(slots_needed - available);
     }
@@ -49,6 +49,12 @@ pub fn assign(
     Ok(placed)
 }
 
+/// How many that is in all. Each number is the word of a TaskManager.
+pub fn slots_in(free: &BTreeMap<TaskManagerId, u32>) -> u32 {
+    let slots = free.values().copied();
+    slots.fold(0, u32::saturating_add)
+}
+
 /// Where each index of another parallelism comes from. Of the indexes between which the work of an earlier one is divided,
 /// the first inherits its place, so that its files are there already; the others are free to spread.
 pub fn heirs(
@@ -72,6 +78,12 @@ mod tests {
 
     fn id(n: u32) -> TaskManagerId {
         format!("tm-{n}").parse().unwrap()
+    }
+
+    #[test]
+    fn more_slots_than_can_be_counted_are_enough() {
+        let free = BTreeMap::from([(id(1), u32::MAX), (id(2), u32::MAX)]);
+        assert_eq!(assign(3, &free, &BTreeMap::new()).unwrap().len(), 3);
     }
 
     proptest! {

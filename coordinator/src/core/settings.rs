@@ -27,6 +27,11 @@ pub struct JobSettings {
     pub restart_strategy: RestartStrategy,
 }
 
+/// So long after a time (ms), or the end of all time: a setting may be longer than there is.
+pub(super) fn later(at_ms: i64, by: Duration) -> i64 {
+    at_ms.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX))
+}
+
 impl JobSettings {
     /// The settings of a job in the replicated state.
     pub fn of(configuration: &BTreeMap<String, String>) -> Self {

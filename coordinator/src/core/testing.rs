@@ -59,6 +59,10 @@ pub(crate) struct World {
     /// Job graphs that are too large for the log, by path.
     graphs: BTreeMap<String, Vec<u8>>,
     pub graphs_read: u32,
+    /// Every entry so far.
+    pub commands: Vec<wire::Command>,
+    /// What TaskManagers have said beside heartbeats.
+    pub said: Vec<task_manager_message::Message>,
     /// Why jobs waited in the last step.
     pub notes: BTreeMap<JobId, String>,
     next_file: u64,
@@ -95,6 +99,8 @@ impl World {
             written: BTreeMap::new(),
             graphs: BTreeMap::new(),
             graphs_read: 0,
+            commands: Vec::new(),
+            said: Vec::new(),
             notes: BTreeMap::new(),
             next_file: 0,
         };
@@ -241,6 +247,7 @@ impl World {
                 .push(start.attempt);
         }
         let response = self.state.apply(self.index, &command);
+        self.commands.push(command);
         if self.checks {
             self.state.check();
         }
@@ -385,6 +392,9 @@ impl World {
 
     fn say(&mut self, host: &TaskManagerId, message: task_manager_message::Message) {
         let connection = self.observed.task_managers[host].connection.unwrap();
+        if !matches!(message, task_manager_message::Message::Heartbeat(_)) {
+            self.said.push(message.clone());
+        }
         self.observed
             .on_message(host, connection, message, self.now)
             .unwrap();

@@ -203,3 +203,62 @@ fn claimed(restore: &Restore, mode: ClaimMode) -> Result<Option<String>, Status>
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use flott_decoders::Seeds;
+    use flott_proto::wire::command::Decision;
+
+    use super::*;
+    use crate::core::testing::{World, graph};
+    use crate::core::{Response, plan};
+
+    #[test]
+    fn any_bytes_are_a_submission_that_can_be_planned_or_refused() {
+        let settings = [("execution.checkpointing.dir", "/checkpoints")];
+        let cluster = Configuration::from_map(settings).unwrap();
+        let job_settings = [
+            ("execution.checkpointing.interval", "1 s"),
+            ("restart-strategy.type", "exponential-delay"),
+        ];
+        let own = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+        let request = wire::SubmitJobRequest {
+            job_id: "0123456789abcdef0123456789abcdef".into(),
+            namespace: "default".into(),
+            graph: Some((&graph(2)).into()),
+            configuration: job_settings.into_iter().map(own).collect(),
+            ..Default::default()
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let read = |mut request: wire::SubmitJobRequest| {
+            // Where it would be looked for is for other tests.
+            request.restore_path.clear();
+            runtime.block_on(prepare(request, &cluster, None))
+        };
+        read(request.clone()).unwrap();
+        let world = World::new(2);
+        let seeds = Seeds::of([request.encode_to_vec()]).inputs(1500);
+        flott_decoders::check!(seeds).for_each(|bytes: &[u8]| {
+            let Ok(request) = wire::SubmitJobRequest::decode(bytes) else {
+                return;
+            };
+            let prepared = match read(request) {
+                Ok(prepared) => prepared,
+                Err(refusal) => return assert!(!refusal.message().is_empty()),
+            };
+            let mut state = world.state.clone();
+            let command = wire::Command {
+                now_ms: world.now.wall_ms,
+                epoch: state.epoch.0,
+                decision: Some(Decision::SubmitJob(prepared.submit)),
+            };
+            let response = state.apply(world.commands.len() as u64 + 1, &command);
+            state.check();
+            if response == Response::Applied {
+                plan(&state, &world.observed, &world.settings, world.now);
+            }
+        });
+    }
+}

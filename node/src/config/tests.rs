@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use flott_decoders::Seeds;
+
 use super::*;
 
 fn yaml(text: &str) -> Result<Configuration, ConfigError> {
@@ -243,4 +245,65 @@ fn what_the_program_sets_is_read_back() {
         configuration.get(&options::HEARTBEAT_INTERVAL).unwrap(),
         Duration::from_millis(250)
     );
+}
+
+#[test]
+fn any_text_is_a_configuration_or_refused_with_its_place() {
+    let seeds = [
+        "jobmanager:\n  rpc.port: 6123\n  raft:\n    peers: [a:1, b:2]\n",
+        "execution.checkpointing.interval: 10 s # often\nstate.backend.type: hashmap\n",
+        "taskmanager.numberOfTaskSlots: 4\njobmanager.memory.process.size: 1600m\n",
+        "? {a: &x [1, 2]}\n: *x\n---\nb: !!str |\n  text\n",
+    ];
+    let keys = options::ALL.iter().map(|option| option.key);
+    let words = keys.chain([
+        ": ", "\n  ", "- ", "{", "[", "&a ", "*a", "|\n", "\"", "'", "null", "~", "1e9 d",
+    ]);
+    flott_decoders::check!(Seeds::of(seeds).words(words).inputs(300)).for_each(|bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        match yaml(&text) {
+            Ok(read) => {
+                let again = Configuration::from_map(&read.to_map()).unwrap();
+                assert_eq!(again.to_map(), read.to_map());
+                drop(read.validate());
+            }
+            Err(error) => assert!(error.to_string().contains("config.yaml"), "{error}"),
+        }
+    });
+}
+
+#[test]
+fn any_text_is_a_value_or_none() {
+    let seeds = [
+        "10 s",
+        "64mb",
+        "1.5 h",
+        "true",
+        "exponential-delay",
+        "a:1,b:2",
+        "-1",
+        "99999999999999999999 d",
+    ];
+    let words = [
+        "ms",
+        "min",
+        "d",
+        "tb",
+        "18446744073709551615",
+        "e308",
+        "∞",
+        " ",
+    ];
+    flott_decoders::check!(Seeds::of(seeds).words(words).inputs(500)).for_each(|bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        for option in options::ALL {
+            let is_value = (option.check)(&text);
+            assert_eq!(
+                (option.check)(&format!(" {text} ")),
+                is_value,
+                "{} {text:?}",
+                option.key
+            );
+        }
+    });
 }

@@ -159,6 +159,28 @@ mod tests {
     }
 
     #[test]
+    fn any_text_is_an_identity_or_refused() {
+        let seeds = [
+            "flott://c/jobmanager/10.0.0.1:6123",
+            "flott://prod.eu-1/client/ada@example.org",
+        ];
+        let words = ["/", "jobmanager", "[::1]", "%2f", "é", "*"];
+        let seeds = flott_decoders::Seeds::of(seeds).words(words);
+        flott_decoders::check!(seeds).for_each(|bytes: &[u8]| {
+            let text = String::from_utf8_lossy(bytes);
+            match text.parse::<Identity>() {
+                Ok(identity) => {
+                    assert_eq!(identity.to_string(), text);
+                    let names = |id| identity.names_member(id, "h:1");
+                    let bound = identity.node_id().map(names);
+                    assert!(bound.is_none_or(|names| names == (identity.role == Role::JobManager)));
+                }
+                Err(reason) => assert!(!reason.is_empty()),
+            }
+        });
+    }
+
+    #[test]
     fn what_is_no_identity_is_refused_with_the_reason() {
         for (text, reason) in [
             ("", "form"),

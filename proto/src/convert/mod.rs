@@ -256,3 +256,56 @@ impl TryFrom<wire::SubtaskState> for SubtaskState {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use flott_decoders::Seeds;
+    use prost::Message;
+
+    use super::*;
+
+    fn delta() -> wire::SubtaskDelta {
+        let path = |n: u32| format!("c/n/0123456789abcdef0123456789abcdef/shared/1-2-v-0/{n}");
+        let file = |n| wire::StateFile {
+            path: path(n),
+            local_name: format!("00000{n}.sst"),
+            size: 4096,
+            crc32c: 7,
+            tablets: vec![wire::KeyGroups { first: 0, last: 63 }],
+            ..Default::default()
+        };
+        wire::SubtaskDelta {
+            vertex: "v".into(),
+            operators: vec![wire::OperatorState {
+                operator_uid: "op".into(),
+                value: vec![1, 2, 3].into(),
+            }],
+            added: vec![file(1), file(2)],
+            dropped: vec![path(3)],
+            uploaded_bytes: 8192,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_a_change_of_state_or_refused() {
+        let seeds = [
+            delta().encode_to_vec(),
+            wire::SubtaskDelta::default().encode_to_vec(),
+        ];
+        flott_decoders::check!(Seeds::of(seeds)).for_each(|bytes: &[u8]| {
+            let Ok(read) = wire::SubtaskDelta::decode(bytes) else {
+                return;
+            };
+            let Ok(delta) = SubtaskDelta::try_from(read) else {
+                return;
+            };
+            let again = wire::SubtaskDelta::from(&delta);
+            assert_eq!(SubtaskDelta::try_from(again), Ok(delta.clone()));
+            if let Ok(state) = delta.apply_to(&SubtaskState::default()) {
+                let again = state.to_wire(delta.subtask.subtask);
+                assert_eq!(SubtaskState::try_from(again), Ok(state));
+            }
+        });
+    }
+}

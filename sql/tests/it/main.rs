@@ -6,6 +6,7 @@
 )]
 
 mod compiler;
+mod decoders;
 mod golden;
 mod hostile;
 mod meaning;

@@ -28,7 +28,7 @@ const TIMERS: u16 = 0x8000;
 /// The highest state id.
 pub(crate) const STATE_ID_MAX: u16 = TIMERS - 1;
 
-const META: [u8; 2] = [0xFF, 0xFF];
+pub(super) const META: [u8; 2] = [0xFF, 0xFF];
 
 /// Above every key group.
 const GROUPS_END: u16 = 0x8000;
@@ -195,6 +195,7 @@ pub(crate) fn split_name(stored: &[u8]) -> Option<(String, String)> {
 
 #[cfg(test)]
 mod tests {
+    use flott_decoders::Seeds;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -243,6 +244,41 @@ mod tests {
         );
         assert_eq!(format_key(), b"\xFF\xFFf");
         assert_eq!(name_key("op", "count"), b"\xFF\xFFsop\x00\x01count");
+    }
+
+    #[test]
+    fn any_bytes_are_a_stored_key_or_refused() {
+        let timer = Timer {
+            time_ms: -5,
+            group: KeyGroup(7),
+            key: b"a\0b".to_vec(),
+            namespace: vec![0, 1],
+        };
+        let seeds = [
+            value_key(0x0102, 3, b"a\0b", b"n"),
+            timer_key(3, &timer),
+            format_key(),
+            name_key("op", "count"),
+        ];
+        flott_decoders::check!(Seeds::of(seeds)).for_each(|stored: &[u8]| {
+            let number = |at: usize| u16::from_be_bytes([stored[at], stored[at + 1]]);
+            if let Some((key, namespace)) = split_value_key(stored) {
+                let again = value_key(number(0), number(2), &key, &namespace);
+                assert_eq!(again, stored);
+            }
+            if let Some(timer) = split_timer(stored) {
+                let again = timer_key(number(2) & !TIMERS, &timer);
+                assert_eq!((&again[..2], &again[4..]), (&stored[..2], &stored[4..]));
+            }
+            if let Some((uid, name)) = split_name(stored) {
+                assert_eq!(&name_key(&uid, &name)[3..], &stored[3..]);
+            }
+            assert!(group_of(stored).is_none_or(|group| group.0 < GROUPS_END));
+            let moved = with_state(stored, |id| StateId(id.0 ^ 1).into());
+            if let Some(moved) = moved {
+                assert_eq!(moved.len(), stored.len());
+            }
+        });
     }
 
     proptest! {

@@ -58,9 +58,9 @@ impl Registry {
         let mut ids = BTreeMap::new();
         while let Some((key, value)) = names.next()? {
             let name = codec::split_name(key).ok_or_else(|| damaged("has a damaged state name"))?;
-            let id = value
-                .first_chunk()
-                .map(|bytes| StateId(u16::from_be_bytes(*bytes)));
+            let id = <[u8; 2]>::try_from(value).map(u16::from_be_bytes).ok();
+            // A higher one would be taken for that of timers.
+            let id = id.filter(|id| *id <= codec::STATE_ID_MAX).map(StateId);
             ids.insert(name, id.ok_or_else(|| damaged("has a damaged state id"))?);
         }
         Ok(Self { ids })
@@ -118,5 +118,71 @@ impl Registry {
         self.ids
             .iter()
             .map(|((uid, name), id)| (uid.as_str(), name.as_str(), *id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flott_decoders::Seeds;
+
+    use super::*;
+    use crate::rocks::{MEMORY_BYTES_MIN, Memory};
+
+    const MAX_PARALLELISM: u32 = 128;
+
+    fn database(directory: &std::path::Path) -> Database {
+        let database = Database::create(directory, &Memory::of(MEMORY_BYTES_MIN)).unwrap();
+        Registry::create(&database, MAX_PARALLELISM).unwrap();
+        database
+    }
+
+    /// Its successor would be none, and its values would lie among the timers of another state.
+    #[test]
+    fn a_state_id_beyond_the_highest_is_damage() {
+        for stored in [&[0x80, 0][..], &[0xFF, 0xFF], &[0], &[0, 1, 2]] {
+            let directory = tempfile::tempdir().unwrap();
+            let database = database(&directory.path().join("db"));
+            let mut batch = Batch::default();
+            batch.put(&codec::name_key("op", "count"), stored);
+            database.write(&batch).unwrap();
+            let loaded = Registry::load(&database, MAX_PARALLELISM);
+            assert!(
+                matches!(loaded, Err(Error::Incomplete { .. })),
+                "{stored:?}"
+            );
+        }
+    }
+
+    /// An entry of a name or of the format: its key and, behind a byte with the key's length, its value.
+    #[test]
+    fn any_entry_of_a_registry_is_one_or_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = database(&directory.path().join("db"));
+        let format = [FORMAT.to_be_bytes(), MAX_PARALLELISM.to_be_bytes()].concat();
+        let entry = |key: &[u8], value: &[u8]| [&[key.len() as u8][..], key, value].concat();
+        let seeds = Seeds::of([
+            entry(&codec::name_key("op", "count"), &[0, 7]),
+            entry(&codec::format_key(), &format),
+        ]);
+        flott_decoders::check!(seeds.inputs(300)).for_each(|bytes: &[u8]| {
+            let Some((length, rest)) = bytes.split_first() else {
+                return;
+            };
+            let (key, value) = rest.split_at(rest.len().min((*length).into()));
+            if !key.starts_with(&codec::META) {
+                return;
+            }
+            let mut batch = Batch::default();
+            batch.put(key, value);
+            database.write(&batch).unwrap();
+            if let Ok(mut registry) = Registry::load(&database, MAX_PARALLELISM) {
+                let databases = std::iter::empty();
+                drop(registry.get_or_add(databases, "op", "another"));
+            }
+            let mut undo = Batch::default();
+            undo.delete(key);
+            undo.put(&codec::format_key(), &format);
+            database.write(&undo).unwrap();
+        });
     }
 }

@@ -119,6 +119,7 @@ mod tests {
 
     use arrow::array::{ArrayRef, Int64Array};
     use arrow::record_batch::RecordBatch;
+    use flott_decoders::Seeds;
     use proptest::prelude::*;
 
     use super::*;
@@ -176,6 +177,40 @@ mod tests {
             }
             drop(decode(&bytes[..at]));
         }
+    }
+
+    /// The same object, with the checksums of its frames right whatever they say.
+    fn sealed(bytes: &[u8]) -> Option<Vec<u8>> {
+        let mut wire = wire::ChannelState::decode(bytes).ok()?;
+        for content in wire.input.iter_mut().chain(&mut wire.output) {
+            let mut frames = &content.frames[..];
+            let mut sealed = Vec::new();
+            while let Some((head, rest)) = frames.split_first_chunk::<HEADER_BYTES>() {
+                let header = FrameHeader::decode(head, 1).ok()?;
+                let (body, rest) = rest.split_at_checked(header.body_length as usize)?;
+                header.write(body, &mut sealed).ok()?;
+                frames = rest;
+            }
+            content.frames = sealed.into();
+        }
+        Some(wire.encode_to_vec())
+    }
+
+    #[test]
+    fn any_bytes_are_channel_state_or_refused() {
+        let empty = encode(&owner(), &ChannelState::default()).unwrap();
+        let seeds = Seeds::of([encode(&owner(), &state(&[1, 2, 3])).unwrap(), empty]);
+        flott_decoders::check!(seeds).for_each(|bytes: &[u8]| {
+            for bytes in [Some(bytes.to_vec()), sealed(bytes)].into_iter().flatten() {
+                match decode(&bytes) {
+                    Ok((owner, state)) => {
+                        assert!(!encode(&owner, &state).unwrap().is_empty());
+                        assert!(state.is_empty() || state.cost().rows < u64::MAX);
+                    }
+                    Err(error) => assert!(!error.to_string().is_empty()),
+                }
+            }
+        });
     }
 
     #[test]

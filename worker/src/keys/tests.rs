@@ -9,6 +9,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
+use flott_decoders::Seeds;
 use proptest::prelude::*;
 
 use super::*;
@@ -269,4 +270,47 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn any_bytes_are_a_key_or_refused() {
+    let types = [
+        DataType::Boolean,
+        DataType::Int64,
+        DataType::Date32,
+        DataType::Timestamp(arrow::datatypes::TimeUnit::Nanosecond, None),
+        DataType::Float64,
+        DataType::Decimal128(10, 2),
+        DataType::Utf8,
+        DataType::Binary,
+    ];
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(BooleanArray::from(vec![Some(true), None])),
+        Arc::new(Int64Array::from(vec![i64::MIN, -7])),
+        Arc::new(Date32Array::from(vec![19_000, -1])),
+        Arc::new(TimestampNanosecondArray::from(vec![-1, i64::MAX])),
+        Arc::new(Float64Array::from(vec![-0.0, f64::NAN])),
+        Arc::new(
+            Decimal128Array::from(vec![12_345, -1])
+                .with_precision_and_scale(10, 2)
+                .unwrap(),
+        ),
+        Arc::new(StringArray::from(vec!["a\0b", ""])),
+        Arc::new(BinaryArray::from(vec![&b"x"[..], b"\x00\xff"])),
+    ];
+    let all = encode(&batch(columns.clone()));
+    let each = columns
+        .iter()
+        .map(|column| encode(&batch(vec![Arc::clone(column)])));
+    let keys: Vec<EncodedKeys> = each.chain([all]).collect();
+    let seeds = Seeds::of(keys.iter().flat_map(EncodedKeys::iter));
+    flott_decoders::check!(seeds).for_each(|key: &[u8]| {
+        let of_one = types.iter().map(|one| vec![one.clone()]);
+        for types in of_one.chain([types.to_vec()]) {
+            if let Ok(columns) = KeyDecoder::new(types).decode([key].into_iter()) {
+                assert!(columns.iter().all(|column| column.len() == 1));
+                drop(encode(&batch(columns)));
+            }
+        }
+    });
 }

@@ -4,9 +4,11 @@
 //! both ends keep it. So the two ends of a channel live and die together.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::RecordBatch;
@@ -183,12 +185,12 @@ impl ChannelDecoder {
         Ok((element, Cost::default()))
     }
 
-    fn decode_batch(
-        &mut self,
-        body: Vec<u8>,
-    ) -> Result<Option<RecordBatch>, arrow::error::ArrowError> {
+    fn decode_batch(&mut self, body: Vec<u8>) -> Result<Option<RecordBatch>, ArrowError> {
         let mut buffer = Buffer::from_vec(body);
-        let batch = self.stream.decode(&mut buffer)?;
+        // Arrow's reader panics upon messages that contradict themselves. Such a one fails its channel, as others do.
+        let decoded = catch_unwind(AssertUnwindSafe(|| self.stream.decode(&mut buffer)));
+        let contradiction = || ArrowError::IpcError("it contradicts itself".to_owned());
+        let batch = decoded.unwrap_or_else(|_| Err(contradiction()))?;
         Ok(batch.filter(|_| buffer.is_empty()))
     }
 }
@@ -212,6 +214,7 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{ArrayRef, Int64Array, StringArray};
+    use flott_decoders::Seeds;
     use proptest::prelude::*;
 
     use super::super::frame::HEADER_BYTES;
@@ -291,6 +294,81 @@ mod tests {
             let header = FrameHeader::decode(&head, 8).unwrap();
             drop(ChannelDecoder::default().decode(&header, body));
         }
+    }
+
+    /// Arrow's reader trusts the types, counts and offsets that a message names.
+    #[test]
+    fn a_batch_that_contradicts_itself_is_an_error() {
+        let mut wire = Vec::new();
+        let element = Element::Data(batch(&[1, 2, 3]));
+        ChannelEncoder::default()
+            .encode(0, &element, element.cost(), &mut wire)
+            .unwrap();
+        let (header, body) = frames(&wire).remove(0);
+        let mut refused = 0;
+        for at in 0..body.len() {
+            for byte in [0, 1, 0x7F, 0x80, 0xFF] {
+                let mut body = body.clone();
+                body[at] = byte;
+                refused += u32::from(ChannelDecoder::default().decode(&header, body).is_err());
+            }
+        }
+        assert!(refused > 100, "{refused}");
+    }
+
+    /// As a whole connection sends them, and where the checksum of each is right whatever it says.
+    #[test]
+    fn any_bytes_are_elements_or_refused() {
+        let mut encoder = ChannelEncoder::default();
+        let mut wire = Vec::new();
+        let barrier = Barrier {
+            checkpoint: CheckpointId(9),
+            base: CheckpointId(8),
+            kind: CheckpointKind::Savepoint,
+            savepoint_directory: Some("s3://bucket/savepoint-9".into()),
+        };
+        let mut seeds = Vec::new();
+        for element in [
+            Element::Data(batch(&[1, 2, 3])),
+            Element::Data(batch(&[3, 4])),
+            Element::Watermark(7),
+            Element::Idle(true),
+            Element::Barrier(barrier),
+            Element::EndOfData,
+        ] {
+            encoder
+                .encode(0, &element, element.cost(), &mut wire)
+                .unwrap();
+            seeds.push(wire.clone());
+        }
+        flott_decoders::check!(Seeds::of(seeds)).for_each(|mut bytes: &[u8]| {
+            let mut decoder = ChannelDecoder::default();
+            while let Some((head, rest)) = bytes.split_first_chunk::<HEADER_BYTES>() {
+                let Ok(header) = FrameHeader::decode(head, 8) else {
+                    return;
+                };
+                let length = (header.body_length as usize).min(rest.len());
+                let (body, rest) = rest.split_at(length);
+                let mut sealed = Vec::new();
+                header.write(body, &mut sealed).unwrap();
+                let head = sealed.first_chunk().unwrap();
+                let header = FrameHeader::decode(head, 8).unwrap();
+                header.check(body).unwrap();
+                match decoder.decode(&header, body.to_vec()) {
+                    Ok((Element::Data(batch), cost)) => {
+                        assert_eq!(batch.num_rows() as u64, cost.rows);
+                        // Whatever it holds can be looked at.
+                        drop(format!("{batch:?}"));
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        assert!(error.to_string().contains("malformed frame"), "{error}");
+                        return;
+                    }
+                }
+                bytes = rest;
+            }
+        });
     }
 
     #[test]

@@ -24,6 +24,8 @@ use crate::Error;
 pub(super) const PREAMBLE: &[u8; 8] = b"FLOTTX01";
 /// A handshake message names each channel; 64 KiB would be thousands.
 const HANDSHAKE_BYTES_MAX: u32 = 4 << 20;
+/// Allocated upon the word of a length alone; most batches are smaller.
+const ALLOCATED_AT_ONCE: usize = 1 << 20;
 /// How long a goodbye, or what comes before it, may take.
 pub(super) const GOODBYE_DEADLINE: Duration = Duration::from_secs(1);
 /// How long a sender waits here for the deployment of its attempt; then it asks again.
@@ -259,9 +261,23 @@ pub(super) async fn read_message<M: Message + Default>(
     if length > HANDSHAKE_BYTES_MAX {
         return Err(Error::Protocol(format!("a handshake of {length} bytes")));
     }
-    let mut bytes = vec![0; length as usize];
-    reader.read_exact(&mut bytes).await.map_err(failed)?;
+    let bytes = read_bytes(reader, length).await.map_err(failed)?;
     M::decode(bytes.as_slice()).map_err(|error| Error::Protocol(format!("handshake: {error}")))
+}
+
+/// Reads so many bytes. What they take grows with those that have come, whatever the length says.
+pub(super) async fn read_bytes(
+    reader: &mut (impl AsyncRead + Unpin),
+    length: u32,
+) -> std::io::Result<Vec<u8>> {
+    let length = length as usize;
+    let mut bytes = Vec::with_capacity(length.min(ALLOCATED_AT_ONCE));
+    reader.take(length as u64).read_to_end(&mut bytes).await?;
+    if bytes.len() == length {
+        Ok(bytes)
+    } else {
+        Err(std::io::ErrorKind::UnexpectedEof.into())
+    }
 }
 
 /// Writes a handshake message behind its length.

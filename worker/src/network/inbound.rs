@@ -262,16 +262,7 @@ async fn read_element(
     channels: u32,
     reader: &mut (impl AsyncRead + Unpin),
 ) -> Result<bool, Error> {
-    let failed = |source| Error::Io {
-        place: "reading failed".into(),
-        source,
-    };
-    let mut head = [0; HEADER_BYTES];
-    reader.read_exact(&mut head).await.map_err(failed)?;
-    let header = FrameHeader::decode(&head, channels)?;
-    let mut body = vec![0; header.body_length as usize];
-    reader.read_exact(&mut body).await.map_err(failed)?;
-    header.check(&body)?;
+    let (header, body) = read_frame(channels, reader).await?;
     if header.kind == FrameKind::Goodbye {
         return Ok(false);
     }
@@ -281,6 +272,24 @@ async fn read_element(
     let (gate, position) = &inbound.channels[number];
     gate.push_remote(*position, element, cost)?;
     Ok(true)
+}
+
+/// A frame whose checksum is right.
+async fn read_frame(
+    channels: u32,
+    reader: &mut (impl AsyncRead + Unpin),
+) -> Result<(FrameHeader, Vec<u8>), Error> {
+    let failed = |source| Error::Io {
+        place: "reading failed".into(),
+        source,
+    };
+    let mut head = [0; HEADER_BYTES];
+    reader.read_exact(&mut head).await.map_err(failed)?;
+    let header = FrameHeader::decode(&head, channels)?;
+    let body = exchange::read_bytes(reader, header.body_length).await;
+    let body = body.map_err(failed)?;
+    header.check(&body)?;
+    Ok((header, body))
 }
 
 async fn write_grants(
@@ -329,4 +338,42 @@ fn encode_grant(channel: u32, mut cost: Cost, out: &mut Vec<u8>) -> Result<(), E
         cost -= Cost { rows, bytes };
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use flott_decoders::Seeds;
+    use prost::Message;
+
+    use super::*;
+
+    /// What comes is a handshake, then frames; and no length makes it take memory for what does not come.
+    #[test]
+    fn any_bytes_on_a_connection_are_a_handshake_and_frames_or_refused() {
+        let hello = Hello {
+            sender: "tm-1".into(),
+            receiver: "tm-2".into(),
+            ..Hello::default()
+        };
+        let mut frames = Vec::new();
+        let header = FrameHeader::control(FrameKind::Watermark, 1);
+        header.write(&7_i64.to_le_bytes(), &mut frames).unwrap();
+        FrameHeader::control(FrameKind::Goodbye, 0)
+            .write(&[], &mut frames)
+            .unwrap();
+        let length = (hello.encoded_len() as u32).to_le_bytes();
+        let handshake = [&length[..], &hello.encode_to_vec()].concat();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        flott_decoders::check!(Seeds::of([frames, handshake])).for_each(|bytes: &[u8]| {
+            runtime.block_on(async {
+                let mut reader = bytes;
+                while let Ok((header, body)) = read_frame(5, &mut reader).await {
+                    assert_eq!(header.body_length as usize, body.len());
+                }
+                drop(exchange::read_message::<Hello>(&mut &bytes[..]).await);
+            });
+        });
+    }
 }

@@ -97,3 +97,58 @@ fn time(ms: i64) -> String {
     calendar::write_moment(moment, b' ', &mut text);
     String::from_utf8_lossy(&text).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use flott_decoders::Seeds;
+    use flott_proto::wire::{FileSplitState, KeyGroupWatermark, StateOrigin};
+
+    use super::*;
+
+    fn origin(kind: StateKind) -> Option<StateOrigin> {
+        Some(StateOrigin {
+            kind: kind.into(),
+            subtask: 1,
+            parallelism: 2,
+        })
+    }
+
+    #[test]
+    fn any_bytes_are_fields_of_an_operator_or_refused() {
+        let source = FileSourceState {
+            origin: origin(StateKind::FileSource),
+            split_count: 1,
+            splits: vec![FileSplitState {
+                path: "/in".into(),
+                line: 3,
+                ..Default::default()
+            }],
+        };
+        let watermark = AssignWatermarkState {
+            origin: origin(StateKind::AssignWatermark),
+            watermark_ms: 1_357_016_400_000,
+        };
+        let window = WindowAggregateState {
+            origin: origin(StateKind::WindowAggregate),
+            watermark_ms: 5,
+            last_stored_end_ms: 9,
+            ahead: vec![KeyGroupWatermark::default()],
+            ..Default::default()
+        };
+        let sink = FileSinkState {
+            origin: origin(StateKind::FileSink),
+            ..Default::default()
+        };
+        let seeds = [
+            source.encode_to_vec(),
+            watermark.encode_to_vec(),
+            window.encode_to_vec(),
+            sink.encode_to_vec(),
+        ];
+        flott_decoders::check!(Seeds::of(seeds)).for_each(|bytes: &[u8]| {
+            if let Ok(fields) = fields(bytes) {
+                assert!(fields.iter().all(|(name, _)| !name.is_empty()));
+            }
+        });
+    }
+}

@@ -126,3 +126,91 @@ impl Deployment {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use flott_decoders::Seeds;
+    use flott_proto::job_graph::{
+        Field, FilesystemSource, Format, JsonFormat, Operator, OperatorKind, Schema, Sink, Source,
+        Vertex,
+    };
+    use flott_proto::wire;
+    use prost::Message;
+
+    use super::*;
+
+    #[test]
+    fn any_bytes_are_a_deployment_or_refused() {
+        let schema = Schema {
+            fields: vec![Field {
+                name: "k".into(),
+                data_type: "BIGINT".parse().unwrap(),
+                nullable: false,
+            }],
+        };
+        let source = Source::Filesystem(FilesystemSource {
+            path: "/in".into(),
+            format: Format::Json(JsonFormat {
+                ignore_parse_errors: false,
+                iso_timestamps: false,
+            }),
+            rows_per_second: 0,
+        });
+        let operator = |uid: &str, output, kind| Operator {
+            uid: uid.into(),
+            name: uid.into(),
+            output,
+            kind,
+        };
+        let chain = vec![
+            operator("read", schema, OperatorKind::Source(source)),
+            operator(
+                "write",
+                Schema::default(),
+                OperatorKind::Sink(Sink::Blackhole),
+            ),
+        ];
+        let graph = JobGraph {
+            name: "j".into(),
+            vertices: vec![Vertex {
+                uid: "v".parse().unwrap(),
+                name: "v".into(),
+                parallelism: 2,
+                max_parallelism: 128,
+                chain,
+            }],
+            edges: Vec::new(),
+        };
+        let location = |subtask| wire::TaskLocation {
+            vertex: "v".into(),
+            subtask,
+            task_manager_id: "tm-1".into(),
+            data_address: "a:1".into(),
+        };
+        let deploy = DeployTasks {
+            job_id: "0123456789abcdef0123456789abcdef".into(),
+            namespace: "default".into(),
+            attempt: 1,
+            graph: Some((&graph).into()),
+            configuration: [("state.backend.type".to_owned(), "hashmap".to_owned())].into(),
+            tasks: vec![TaskDeployment {
+                vertex: "v".into(),
+                writer: "w".into(),
+                ..Default::default()
+            }],
+            locations: vec![location(0), location(1)],
+            cluster_id: "c".into(),
+        };
+        Deployment::read(deploy.clone(), LeaderEpoch(1)).unwrap();
+        let seeds = Seeds::of([deploy.encode_to_vec()]);
+        flott_decoders::check!(seeds).for_each(|bytes: &[u8]| {
+            let Ok(deploy) = DeployTasks::decode(bytes) else {
+                return;
+            };
+            match Deployment::read(deploy, LeaderEpoch(1)) {
+                Ok(deployment) => assert!(deployment.tasks.len() <= deployment.locations.len()),
+                Err(error) => assert!(!error.to_string().is_empty()),
+            }
+        });
+    }
+}

@@ -86,7 +86,9 @@ pub(super) fn complete(
             .ok_or_else(|| Refused::new("an acknowledgement without state"))?;
         deltas.push((CheckpointId(snapshot.base_checkpoint_id), delta.try_into()?));
     }
-    let uploaded_bytes = deltas.iter().map(|(_, delta)| delta.uploaded_bytes).sum();
+    // Each is the word of a task.
+    let uploaded = deltas.iter().map(|(_, delta)| delta.uploaded_bytes);
+    let uploaded_bytes = uploaded.fold(0, u64::saturating_add);
     let alignments = deltas.iter().map(|(_, delta)| delta.alignment);
     let alignment = alignments.fold(Alignment::default(), Alignment::and);
     let subtasks = job

@@ -55,7 +55,7 @@ impl CompletedCheckpoint {
     /// Bytes of the whole state, whether uploaded for this checkpoint or before. Files that subtasks share count once.
     pub fn size(&self) -> u64 {
         let operators = self.subtasks.values().map(SubtaskState::operators_size);
-        bytes_of(std::iter::once(self)) + operators.sum::<u64>()
+        operators.fold(bytes_of(std::iter::once(self)), u64::saturating_add)
     }
 
     /// Subtasks that the vertex had then; 0 if it is not of the checkpoint.
@@ -398,13 +398,17 @@ impl CheckpointStore {
     }
 }
 
+/// Sizes are the word of tasks. No job counts more, so that those of thousands can be added up.
+const COUNTED_BYTES_MAX: u64 = 1 << 48;
+
 /// Bytes of the files of these checkpoints, each file once.
 fn bytes_of<'a>(checkpoints: impl Iterator<Item = &'a CompletedCheckpoint>) -> u64 {
     let files: BTreeMap<&str, u64> = checkpoints
         .flat_map(CompletedCheckpoint::files)
         .map(|file| (file.path.as_str(), file.size))
         .collect();
-    files.values().sum()
+    let bytes = files.into_values().fold(0, u64::saturating_add);
+    bytes.min(COUNTED_BYTES_MAX)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::core::checkpoint::{CheckpointKind, PendingRecord};
 use crate::core::job::Job;
 use crate::core::observed::{TaskView, Told, UnderWay};
 use crate::core::reported::AttemptTasks;
+use crate::core::settings::later;
 
 /// Somebody waits for the checkpoint from which a job goes on at another parallelism, and the job does its work again from
 /// there: tasks that are not about to align are not waited for.
@@ -57,9 +58,14 @@ fn due(situation: Situation<'_>, job: &Job, placement: &Placement<'_>) -> Option
     let last_begun = last.map_or(job.attempt_started_at_ms, |last| {
         last.triggered_at_ms.max(job.attempt_started_at_ms)
     });
-    let last_ended = last.map_or(0, |last| last.triggered_at_ms + last.duration_ms as i64);
-    let due_at = (last_begun + settings.checkpoint_interval.as_millis() as i64)
-        .max(last_ended + settings.checkpoint_min_pause.as_millis() as i64);
+    let last_ended = last.map_or(0, |last| {
+        later(
+            last.triggered_at_ms,
+            Duration::from_millis(last.duration_ms),
+        )
+    });
+    let due_at = later(last_begun, settings.checkpoint_interval)
+        .max(later(last_ended, settings.checkpoint_min_pause));
     (situation.now.wall_ms >= due_at).then_some(CheckpointKind::Checkpoint)
 }
 
@@ -107,7 +113,8 @@ fn trigger(job: &Job, placement: &Placement<'_>, pending: &PendingRecord, plan: 
         kind: wire::CheckpointKind::from(pending.kind).into(),
         triggered_at_ms: pending.triggered_at_ms,
         savepoint_directory: pending.savepoint_directory.clone(),
-        unaligned_after_ms: unaligned_after(job, pending).map(|after| after.as_millis() as u64),
+        unaligned_after_ms: unaligned_after(job, pending)
+            .map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
     };
     for (host, _, told) in listeners(job, placement) {
         if told.triggered != pending.id {
@@ -184,8 +191,8 @@ fn conclude(situation: Situation<'_>, job: &Job, pending: &PendingRecord, plan: 
         }
         return;
     }
-    let timeout = job.settings.checkpoint_timeout.as_millis() as i64;
-    if situation.now.wall_ms > pending.triggered_at_ms + timeout {
+    let until_ms = later(pending.triggered_at_ms, job.settings.checkpoint_timeout);
+    if situation.now.wall_ms > until_ms {
         let missing: Vec<_> = collected
             .missing()
             .iter()
@@ -193,7 +200,8 @@ fn conclude(situation: Situation<'_>, job: &Job, pending: &PendingRecord, plan: 
             .collect();
         abort(
             format!(
-                "expired after {timeout} ms without an answer of {}",
+                "expired after {} ms without an answer of {}",
+                job.settings.checkpoint_timeout.as_millis(),
                 missing.join(", ")
             ),
             plan,
@@ -263,7 +271,31 @@ fn listeners<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::testing::World;
+    use crate::core::testing::{ALL, World};
+
+    /// A number of milliseconds that does not fit was taken for a time that is over.
+    #[test]
+    fn an_interval_beyond_all_time_does_not_pass() {
+        let beyond = "18446744073709551615 s";
+        let mut world = World::new(2);
+        let id = world.submit(2, &[("execution.checkpointing.interval", beyond)]);
+        let interval = world.job(&id).settings.checkpoint_interval;
+        assert_eq!(interval.as_secs(), u64::MAX);
+        world.run_until("it runs", |world| world.job(&id).is_running());
+        for _ in 0..20 {
+            world.step(1_000, ALL);
+        }
+        assert_eq!(world.job(&id).checkpoints.last_id, CheckpointId::NONE);
+        let settings = [
+            ("execution.checkpointing.interval", "50 ms"),
+            ("execution.checkpointing.timeout", beyond),
+        ];
+        let id = world.submit(2, &settings);
+        world.run_until("a checkpoint", |world| {
+            world.job(&id).checkpoints.completed_count > 0
+        });
+        assert_eq!(world.job(&id).checkpoints.failed_count, 0);
+    }
 
     #[test]
     fn tasks_need_not_align_for_ever_except_for_savepoints() {

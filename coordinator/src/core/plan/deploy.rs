@@ -55,7 +55,7 @@ pub(super) fn start<'a>(
     let placed = match scheduler::assign(needed, &free, &before) {
         Ok(placed) => placed,
         Err(missing) => {
-            let available: u32 = free.values().sum();
+            let available = scheduler::slots_in(&free);
             let note = format!(
                 "waiting for slots: {needed} needed, {available} free; start a TaskManager or free {missing} more"
             );

@@ -66,3 +66,60 @@ pub(super) fn decode(index: u64, framed: &[u8]) -> Result<Entry, String> {
     let entry = codec::entry_from_wire(to_wire(index, framed)?);
     entry.map_err(|error| format!("entry {index}: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use flott_decoders::Seeds;
+    use openraft::EntryPayload;
+
+    use super::*;
+    use crate::raft::types::{Membership, Peer, Proposal};
+
+    fn entries() -> [Entry; 3] {
+        let command = wire::Command {
+            now_ms: 5,
+            epoch: 7,
+            decision: Some(wire::command::Decision::KvExpire(wire::KvExpire {})),
+        };
+        let peer = Peer {
+            address: "host:6123".to_owned(),
+            incarnation: "life".to_owned(),
+        };
+        let voters = vec![BTreeSet::from([1])];
+        let membership = Membership::new(voters, BTreeMap::from([(1, peer)])).unwrap();
+        [
+            EntryPayload::Blank,
+            EntryPayload::Normal(Proposal::new(command)),
+            EntryPayload::Membership(membership),
+        ]
+        .map(|payload| Entry {
+            log_id: LogId::new_term_index(3, 9),
+            payload,
+        })
+    }
+
+    /// Of an entry whose checksum is right whatever it says, and of bytes as they are.
+    #[test]
+    fn any_bytes_are_an_entry_or_refused_by_its_index() {
+        let seeds = entries().map(|entry| encode(&entry)[4..].to_vec());
+        flott_decoders::check!(Seeds::of(seeds)).for_each(|value: &[u8]| {
+            let framed = [&crc32c::crc32c(value).to_le_bytes()[..], value].concat();
+            match decode(9, &framed) {
+                Ok(entry) => {
+                    assert_eq!(log_id(9, &framed), Ok(entry.log_id));
+                    let again = encode(&entry);
+                    let read = decode(9, &again).unwrap();
+                    assert_eq!(encode(&read), again);
+                }
+                Err(error) => assert!(error.starts_with("entry 9"), "{error}"),
+            }
+            let damaged = decode(9, value).expect_err("no checksum");
+            assert!(damaged.starts_with("entry 9"), "{damaged}");
+            if let Ok((index, framed)) = split_index(value) {
+                drop(decode(index, framed));
+            }
+        });
+    }
+}

@@ -188,6 +188,7 @@ fn record_at(payload: &[u8], at: usize) -> Result<(Kind, usize, &[u8]), String> 
 
 #[cfg(test)]
 mod tests {
+    use flott_decoders::Seeds;
     use proptest::prelude::*;
 
     use super::*;
@@ -241,6 +242,39 @@ mod tests {
             bytes[at] ^= 1 << bit;
             prop_assert!(frame_at(&bytes, 0, SEAL).is_none());
         }
+    }
+
+    #[test]
+    fn any_bytes_are_frames_and_records_or_nothing() {
+        let one = frame(&[b"value".to_vec(), vec![]], SEAL, 1);
+        let two = frame(&[vec![7; 300]], SEAL, 2);
+        let seeds = [[&one[..], &two].concat(), one, two];
+        flott_decoders::check!(Seeds::of(seeds)).for_each(|bytes: &[u8]| {
+            // As they are.
+            let mut at = 0;
+            while let Some(frame) = frame_at(bytes, at, SEAL) {
+                assert!(frame.next > at);
+                assert!(records(frame.payload).all(|record| record.is_ok()));
+                at = frame.next;
+            }
+            assert_ne!(find_frame(bytes, at, SEAL), Some(at));
+            // Where the checksum is right whatever they say.
+            let mut builder = FrameBuilder::new();
+            builder.0.extend_from_slice(bytes);
+            let sealed = builder.seal(SEAL, 1);
+            let frame = frame_at(sealed, 0, SEAL).unwrap();
+            assert_eq!(frame.payload, bytes);
+            let mut end = 0;
+            for record in records(frame.payload) {
+                match record {
+                    Ok((_, begins, value)) => {
+                        assert_eq!(begins, end + RECORD_HEADER_BYTES);
+                        end = begins + value.len();
+                    }
+                    Err(error) => assert!(error.starts_with("a record"), "{error}"),
+                }
+            }
+        });
     }
 
     #[test]

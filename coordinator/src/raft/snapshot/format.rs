@@ -301,6 +301,7 @@ fn truncated(error: io::Error) -> SnapshotError {
 mod tests {
     use std::collections::BTreeMap;
 
+    use flott_decoders::Seeds;
     use proptest::prelude::*;
 
     use super::*;
@@ -365,6 +366,66 @@ mod tests {
             bytes.push(0);
             prop_assert!(decode(&bytes).is_err());
         }
+    }
+
+    /// A file whose checksums are right whatever is in its frames.
+    fn sealed(meta: &[u8], records: &[u8]) -> Vec<u8> {
+        let mut writer = SnapshotWriter {
+            out: Vec::new(),
+            hash: Sha256::new(),
+            pending: wire::RaftSnapshotRecords::default(),
+            pending_bytes: 0,
+            records: wire::RaftSnapshotRecords::decode(records)
+                .map_or(0, |records| records.records.len() as u64),
+        };
+        writer.write(MAGIC).unwrap();
+        writer.write(&VERSION.to_le_bytes()).unwrap();
+        writer.frame(META, meta).unwrap();
+        let compressed = zstd::bulk::compress(records, COMPRESSION_LEVEL).unwrap();
+        writer.frame(RECORDS, &compressed).unwrap();
+        writer.finish().unwrap()
+    }
+
+    #[test]
+    fn any_bytes_are_a_snapshot_or_refused() {
+        let records: BTreeMap<_, _> = (0..20).map(|n| (format!("{n:03}"), vec![n; 9])).collect();
+        let empty = encode(&BTreeMap::new());
+        let seeds = Seeds::of([encode(&records), empty]);
+        flott_decoders::check!(seeds).for_each(|bytes: &[u8]| {
+            if let Ok(read) = decode(bytes) {
+                assert_eq!(decode(&encode(&read)).unwrap(), read);
+            }
+        });
+    }
+
+    #[test]
+    fn any_content_of_frames_is_a_snapshot_or_refused() {
+        let record = |key: &str| wire::RaftSnapshotRecord {
+            key: key.to_owned(),
+            value: vec![1, 2, 3].into(),
+        };
+        let records = wire::RaftSnapshotRecords {
+            records: vec![record("a"), record("b")],
+        };
+        let meta = wire::RaftSnapshotMeta {
+            cluster_id: "c".to_owned(),
+            membership: Some(wire::RaftMembership {
+                voters: vec![wire::RaftVoterSet { nodes: vec![1] }],
+                nodes: [(1, wire::RaftNodeInfo::default())].into(),
+            }),
+            ..Default::default()
+        };
+        let seeds = Seeds::of([records.encode_to_vec(), meta.encode_to_vec()]);
+        flott_decoders::check!(seeds).for_each(|bytes: &[u8]| {
+            if let Ok((reader, _)) = SnapshotReader::new(&sealed(&[], bytes)[..])
+                && let Ok(read) = reader.into_records()
+            {
+                assert!(read.is_sorted_by(|a, b| a.key < b.key));
+            }
+            if let Ok((_, meta)) = SnapshotReader::new(&sealed(bytes, &[])[..]) {
+                drop(crate::raft::codec::snapshot_meta_from_wire(meta));
+            }
+        });
     }
 
     #[test]

@@ -221,3 +221,177 @@ impl Records {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Arc;
+
+    use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+    use flott_decoders::Seeds;
+    use flott_proto::job_graph::{CsvFormat, JsonFormat};
+
+    use super::*;
+
+    const RECORDS_MAX: usize = 10_000;
+
+    fn schema() -> SchemaRef {
+        let types = [
+            DataType::Int64,
+            DataType::Utf8,
+            DataType::Timestamp(TimeUnit::Millisecond, None),
+            DataType::Decimal128(10, 2),
+            DataType::Boolean,
+            DataType::Float32,
+            DataType::Date32,
+            DataType::Binary,
+            DataType::Int8,
+        ];
+        let field = |(at, of): (usize, DataType)| Field::new(format!("c{at}"), of, at % 2 == 1);
+        let fields: Vec<Field> = types.into_iter().enumerate().map(field).collect();
+        Arc::new(Schema::new(fields))
+    }
+
+    /// Reads a file from a position on: where each record ended, and what did not fit.
+    fn read(path: &Path, format: &Format, from: (u64, u64)) -> (Vec<(u64, u64)>, Vec<String>) {
+        let schema = schema();
+        let (mut ends, mut unfit) = (Vec::new(), Vec::new());
+        let outcome = (|| {
+            let mut records = Records::open(path, format, &schema, from, "t")?;
+            let mut rows = RowsBuilder::new(&schema, 4);
+            while rows.rows() < RECORDS_MAX {
+                let Some(read) = records.read(&mut rows, path, "t")? else {
+                    break;
+                };
+                if let Err(reason) = read {
+                    unfit.push(format!("{}: {reason}", records.line()));
+                    rows.refuse_row();
+                }
+                ends.push(records.position());
+            }
+            rows.finish("t")
+        })();
+        match outcome {
+            Ok(batch) => assert_eq!(batch.num_rows() + unfit.len(), ends.len()),
+            Err(error) => unfit.push(error.to_string()),
+        }
+        (ends, unfit)
+    }
+
+    /// Whatever is read, reading on from the end of any record gives the same.
+    fn check(path: &Path, format: &Format, bytes: &[u8]) {
+        fs::write(path, bytes).unwrap();
+        let (ends, unfit) = read(path, format, (0, 0));
+        let lines = bytes.iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
+        for (offset, line) in &ends {
+            assert!(
+                *offset <= bytes.len() as u64 && *line <= lines,
+                "{offset}, {line}"
+            );
+        }
+        // The CSV reader drops a byte order mark wherever it begins: at such a place it does not go on as it was.
+        if bytes
+            .windows(3)
+            .skip(1)
+            .any(|mark| mark == [0xEF, 0xBB, 0xBF])
+        {
+            return;
+        }
+        let middle = ends.len() / 2;
+        if let Some(from) = ends.get(middle) {
+            let (again, unfit_again) = read(path, format, *from);
+            assert_eq!(again, ends[middle + 1..]);
+            assert!(unfit.ends_with(&unfit_again), "{unfit:?}, {unfit_again:?}");
+        }
+    }
+
+    const WORDS: [&str; 22] = [
+        "\"",
+        "\"\"",
+        ",",
+        "\n",
+        "\r\n",
+        "\r",
+        "\\u0000",
+        "\\ud800",
+        "\u{feff}",
+        "null",
+        "NULL",
+        "1e999",
+        "-0",
+        "9223372036854775808",
+        "99999999.995",
+        "2013-01-01 05:00:00",
+        "0000-00-00",
+        "true",
+        "[[[[",
+        "{\"c0\":",
+        "NaN",
+        "∞",
+    ];
+
+    #[test]
+    fn any_bytes_are_csv_records_or_refused_by_their_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("in.csv");
+        let header = "c0,c1,c2,c3,c4,c5,c6,c7,c8\n";
+        let row = "1,a,2013-01-01 05:00:00,1.25,true,1.5,2013-01-01,AQI=,7\n";
+        let seeds = [
+            format!("{header}{row}{row}"),
+            format!("{header}2,\"a \"\"b\"\",\n c\",,,,,,,\r\n\n{row}"),
+            format!("c8,c7,more,c6,c5,c4,c3,c2,c1,c0\n{row}"),
+        ];
+        let format = |header| {
+            Format::Csv(CsvFormat {
+                header,
+                delimiter: ',',
+                ignore_parse_errors: true,
+                null_literal: "NULL".to_owned(),
+            })
+        };
+        let seeds = Seeds::of(seeds).words(WORDS).inputs(1500);
+        flott_decoders::check!(seeds).for_each(|bytes: &[u8]| {
+            check(&path, &format(true), bytes);
+            check(&path, &format(false), bytes);
+        });
+    }
+
+    #[test]
+    fn any_bytes_are_json_records_or_refused_by_their_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("in.json");
+        let row = r#"{"c0": 1, "c1": "a\u00e4", "c2": "2013-01-01 05:00:00", "c3": 1.25, "c4": true, "c8": -7}"#;
+        let seeds = [
+            format!("{row}\n{row}\r\n\n{row}"),
+            format!("\u{feff}{row}\n{{\"x\": [1, {{}}], \"c0\": null}}\n"),
+            r#"{"c5": 1e-3, "c6": "2013-01-01", "c7": "AQI=", "c0": 1, "c0": 2}"#.to_owned(),
+        ];
+        let format = Format::Json(JsonFormat {
+            ignore_parse_errors: true,
+            iso_timestamps: false,
+        });
+        let seeds = Seeds::of(seeds).words(WORDS).inputs(1500);
+        flott_decoders::check!(seeds).for_each(|bytes: &[u8]| check(&path, &format, bytes));
+    }
+
+    #[test]
+    fn any_bytes_are_a_compressed_file_or_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = "1,a\n2,b\n".repeat(20);
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut gzip, text.as_bytes()).unwrap();
+        let zstd = zstd::bulk::compress(text.as_bytes(), 1).unwrap();
+        let seeds = Seeds::of([gzip.finish().unwrap(), zstd]).inputs(500);
+        let format = Format::Json(JsonFormat {
+            ignore_parse_errors: true,
+            iso_timestamps: false,
+        });
+        flott_decoders::check!(seeds).for_each(|bytes: &[u8]| {
+            for name in ["in.json.gz", "in.json.zst"] {
+                let path = directory.path().join(name);
+                fs::write(&path, bytes).unwrap();
+                drop(read(&path, &format, (0, 0)));
+            }
+        });
+    }
+}

@@ -247,3 +247,30 @@ fn an_ack_may_add_what_its_writer_wrote_or_its_base_has_and_nothing_else() {
         Err(CompletionError::RetiredFile { subtask, path })
     );
 }
+
+/// It was a panic of every JobManager that applied the entry, where arithmetic is checked.
+#[test]
+fn sizes_that_cannot_be_added_up_are_counted_as_very_large() {
+    let state = SubtaskState {
+        operators: BTreeMap::new(),
+        files: (0..3)
+            .map(|n| StateFile {
+                size: u64::MAX,
+                ..file(n)
+            })
+            .map(|file| (file.path.clone(), file))
+            .collect(),
+    };
+    assert_eq!(state.size(), u64::MAX);
+    let completed = CompletedCheckpoint {
+        id: CheckpointId(1),
+        kind: CheckpointKind::Checkpoint,
+        triggered_at_ms: 0,
+        completed_at_ms: 0,
+        uploaded_bytes: 0,
+        external_path: String::new(),
+        metadata_object: None,
+        subtasks: BTreeMap::from([(subtask(), state)]),
+    };
+    assert_eq!(completed.size(), COUNTED_BYTES_MAX);
+}
