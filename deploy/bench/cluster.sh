@@ -9,6 +9,7 @@ finish() {
 trap finish EXIT
 
 start_cluster() {
+  : >"$dir/out"
   "$flott" local --dir "$dir/cluster" "$@" >"$dir/out" 2>"$dir/err" &
   cluster=$!
   until grep -q '^ready' "$dir/out"; do
