@@ -40,8 +40,6 @@ pub const OF_RAFT_GROUPS: &[&str] = &[
     "a snapshot was installed",
     "a snapshot was made or installed",
     "a membership became joint",
-    "a leader was elected in a joint membership",
-    "a member was restarted in a joint membership",
     "a member ended because of its disk",
     "a removed member ended",
     "a process ended in a file operation",

@@ -56,7 +56,9 @@ impl Cluster {
                     true => Death::Killed,
                     false => Death::PowerLost,
                 };
-                (0..MEMBERS).for_each(|host| drop(self.end_if_up(host, &death)));
+                for host in 0..MEMBERS {
+                    self.end_if_up(host, &death);
+                }
                 true
             }
             Fault::PauseJobManager => self.pause(member),
@@ -142,8 +144,9 @@ impl Cluster {
             }
             Fault::Unreachable => {
                 let host = self.random.below(self.plan.user_host() as u64) as usize;
-                self.store
-                    .set_manners(|manners| drop(manners.unreachable.insert(host)));
+                self.store.set_manners(|manners| {
+                    manners.unreachable.insert(host);
+                });
                 let lasts = self.lasts();
                 self.later(lasts, Later::GoodStore);
                 true
