@@ -85,7 +85,8 @@ impl Tasks {
                     ));
                 }
                 let of = checkpoints.attempt_of(job, *checkpoint);
-                if of.is_some_and(|of| of != *attempt) {
+                // That of an earlier one it may have begun from.
+                if of.is_some_and(|of| of > *attempt) {
                     return Err(format!(
                         "tasks: attempt {attempt} of {job} committed checkpoint {checkpoint} of attempt {of:?}"
                     ));
