@@ -54,7 +54,6 @@ pub const OF_RAFT_GROUPS: &[&str] = &[
 pub const OF_CLUSTERS: &[&str] = &[
     "a leader was elected",
     "a leader was replaced with a checkpoint pending",
-    "a checkpoint begun under one leader was completed under another",
     "a job ran on under another leader without a restart",
     "held acks were sent again",
     "a rename was repeated",
