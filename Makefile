@@ -18,6 +18,7 @@
 #   make chaos-power-loss        20 power cuts under load (CYCLES=5 for fewer)
 #   make chaos-many-jobs         what 1,000 jobs in 50 namespaces cost, beside 10 in one
 #   make sim          JobManagers in a deterministic simulation: 200 seeds (SEEDS=1-2000 for more; JOBS=2 at once)
+#   make sim-cluster  whole clusters with jobs in the same: 100 seeds
 #   make models       the protocol of checkpoints under changes of leader, searched exhaustively within larger bounds (6 GB of memory)
 #   make tla          the same as a TLA+ specification, checked by TLC (needs Python 3, PyPI and Java)
 #   make fuzz         every decoder with random and mutated bytes, each for MINUTES=1 (DECODER=any_bytes_are_a_snapshot for one)
@@ -29,7 +30,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := demo
 .PHONY: demo demo-seeds test bench bench-recovery bench-rescale bench-throughput bench-memory bench-backpressure bench-state bench-metadata check fix \
   setup build-demo build-chaos \
-  sim models tla fuzz chaos soak chaos-linearizability chaos-failover chaos-power-loss chaos-many-jobs
+  sim sim-cluster models tla fuzz chaos soak chaos-linearizability chaos-failover chaos-power-loss chaos-many-jobs
 
 # rustup puts cargo where a shell that was open before does not look.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -122,6 +123,11 @@ sim: SEEDS = 1-200
 sim: setup
 	@$(CARGO) build --release -p flott-sim
 	@$(TARGET)/release/sim --seeds $(SEEDS) --jobs $(or $(JOBS),2) $(ARGS)
+
+sim-cluster: SEEDS = 1-100
+sim-cluster: setup
+	@$(CARGO) build --release -p flott-sim
+	@$(TARGET)/release/sim --cluster --seeds $(SEEDS) --jobs $(or $(JOBS),2) $(ARGS)
 
 models: setup
 	@$(CARGO) test -p flott-models -- --include-ignored --nocapture --test-threads 1

@@ -4,10 +4,11 @@
 //! by renames it to `<point>.<pid>` and kills itself; the others go by, and so does the one that takes its place. So exactly
 //! one process dies, and the test sees which, and that the point was reached at all.
 //!
-//! Only builds with debug assertions do this. In a release build nothing is left of it.
+//! Only builds with debug assertions do this. In a release build nothing is left of it. In a simulation it is that which
+//! decides who dies where.
 
 /// A step in the life of a checkpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Failpoint {
     BeforeFlush,
     Flushed,
@@ -66,6 +67,11 @@ impl Failpoint {
 
     /// Comes by. Does not return if a test has armed this point.
     pub fn pass(self) {
+        #[cfg(feature = "simulation")]
+        if let Some(environment) = crate::simulation::environment() {
+            environment.passes(self);
+            return;
+        }
         #[cfg(debug_assertions)]
         self.die_if_armed();
     }

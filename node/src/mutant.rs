@@ -36,11 +36,47 @@ pub enum Mutant {
     UncommittedAnnounced,
     /// A change of voters whose leader has died stays half done.
     JointNeverSettled,
+    /// A leader that takes office has jobs run again that had ended.
+    EndedJobRevived,
+    /// Entries of a leader that was deposed are carried out.
+    DeposedLeaderDecides,
+    /// An ack counts for whatever checkpoint is pending, of whichever checkpoint and attempt it is.
+    AnyAckCounts,
+    /// A new leader takes TaskManagers for lost that have not registered with it yet.
+    NoReconnectGrace,
+    /// Tasks of an older attempt count as those of the present one.
+    OlderAttemptAdopted,
+    /// A job begins from the oldest checkpoint that is retained, or from what it was submitted with.
+    OldestCheckpointRestored,
+    /// Sinks hear of a completed checkpoint before its entry is applied.
+    AnnouncedTooSoon,
+    /// A job counts as finished before its sinks have made everything visible.
+    EndedWithoutCommit,
+    /// What the next checkpoint is to retire is deleted before its entry is applied.
+    DeletedBeforeRetired,
+    /// A TaskManager obeys a leader that was deposed.
+    DeposedLeaderObeyed,
+    /// Tasks of an attempt begin where those of an older one have not ended.
+    TwoAttemptsAtOnce,
+    /// A sink does not make visible what the checkpoint covers that it begins from.
+    PreparedForgotten,
+    /// A sink's files are not synced before they are acknowledged.
+    OutputNotSynced,
+    /// A sink makes its rows visible with its snapshot.
+    CommittedWithSnapshot,
+    /// The rows that a barrier overtakes are not stored with the checkpoint.
+    OvertakenNotStored,
+    /// A task takes its snapshot at the first barrier, and goes on with all its inputs.
+    NoAlignment,
+    /// Timers are forgotten by a restore.
+    TimersNotRestored,
+    /// A restore leaves out a key group of each tablet.
+    KeyGroupLost,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 33] = [
         Self::AcknowledgeBeforeSync,
         Self::RetryFailedSync,
         Self::VoteNotWritten,
@@ -56,6 +92,24 @@ impl Mutant {
         Self::OldAnswersCount,
         Self::UncommittedAnnounced,
         Self::JointNeverSettled,
+        Self::EndedJobRevived,
+        Self::DeposedLeaderDecides,
+        Self::AnyAckCounts,
+        Self::NoReconnectGrace,
+        Self::OlderAttemptAdopted,
+        Self::OldestCheckpointRestored,
+        Self::AnnouncedTooSoon,
+        Self::EndedWithoutCommit,
+        Self::DeletedBeforeRetired,
+        Self::DeposedLeaderObeyed,
+        Self::TwoAttemptsAtOnce,
+        Self::PreparedForgotten,
+        Self::OutputNotSynced,
+        Self::CommittedWithSnapshot,
+        Self::OvertakenNotStored,
+        Self::NoAlignment,
+        Self::TimersNotRestored,
+        Self::KeyGroupLost,
     ];
 
     /// The one whose variant has this name.

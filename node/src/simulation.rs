@@ -1,8 +1,8 @@
 //! What a simulation puts in the place of a process's surroundings.
 //!
 //! A simulated process runs on one thread, beside others. Time, randomness and the file system are replaced below it, in
-//! the calls to the system; here is what cannot be: connections, threads, and the end of the process. Only builds with
-//! the feature `simulation` have any of it, and then only on a thread that has called [`enter`].
+//! the calls to the system; here is what cannot be: connections, threads, object stores, and the end of the process. Only
+//! builds with the feature `simulation` have any of it, and then only on a thread that has called [`enter`].
 
 use std::cell::RefCell;
 use std::fmt;
@@ -11,14 +11,20 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::stream::BoxStream;
+use object_store::ObjectStore;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::failpoint::Failpoint;
 use crate::mutant::Mutant;
 
 /// The bytes of a connection.
 pub trait Stream: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin> Stream for T {}
+
+/// Connections, as somebody makes them.
+pub type Incoming = BoxStream<'static, Box<dyn Stream>>;
 
 /// A connection on its way.
 pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>>;
@@ -27,6 +33,12 @@ pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> +
 pub trait Environment: fmt::Debug + Send + Sync {
     /// Connects to `address`, `host:port`.
     fn connect(&self, address: &str) -> Connecting;
+
+    /// Listens at `address`, `host:port`: the connections, as they come.
+    fn listen(&self, address: &str) -> Incoming;
+
+    /// The object store that all processes share: what `sim://` stands for.
+    fn object_store(&self) -> Arc<dyn ObjectStore>;
 
     /// How long work takes for which a real process has other threads.
     fn blocking_takes(&self) -> Duration;
@@ -40,11 +52,62 @@ pub trait Environment: fmt::Debug + Send + Sync {
     /// Bytes of a file of the Raft log: small ones, so that there are several.
     fn log_segment_bytes(&self) -> usize;
 
+    /// The process comes by this point. Returns, but nothing that it does afterwards need have an effect.
+    fn passes(&self, point: Failpoint);
+
+    /// The process tells something of itself.
+    fn tells(&self, told: Told);
+
     /// The process ends with this code. Returns, but nothing that it does afterwards has an effect.
     fn exit(&self, code: i32);
 
     /// Whether this defect is in the program.
     fn has(&self, mutant: Mutant) -> bool;
+}
+
+/// What a process tells of itself, for that is hard to see from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// A task has begun.
+    TaskBegan {
+        /// Of the job, in hexadecimal.
+        job: String,
+        /// Its number.
+        attempt: u32,
+        /// Vertex and subtask.
+        subtask: String,
+        /// The checkpoint whose state it is given; 0: none, or what the job was submitted with.
+        restored: u64,
+    },
+    /// It has ended, and holds nothing any more.
+    TaskEnded {
+        /// As it began.
+        job: String,
+        /// As it began.
+        attempt: u32,
+        /// As it began.
+        subtask: String,
+    },
+    /// It has made visible what belongs to that checkpoint.
+    TaskCommitted {
+        /// As it began.
+        job: String,
+        /// As it began.
+        attempt: u32,
+        /// As it began.
+        subtask: String,
+        /// Which is complete.
+        checkpoint: u64,
+    },
+    /// Something rare, in words.
+    Happened(&'static str),
+}
+
+/// Something rare has happened, in words.
+pub fn happened(what: &'static str) {
+    if let Some(environment) = environment() {
+        environment.tells(Told::Happened(what));
+    }
 }
 
 thread_local! {

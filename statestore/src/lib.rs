@@ -34,7 +34,7 @@ async fn blocking<T: Send + 'static>(
     action: &'static str,
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    let ended = tokio::task::spawn_blocking(work).await;
+    let ended = flott_node::spawn_blocking(work).await;
     ended.unwrap_or_else(|panic| {
         Err(Error::Backend {
             action,

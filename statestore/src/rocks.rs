@@ -3,8 +3,13 @@
 //! A database for each tablet, one column family, no write-ahead log: what a crash loses, the last checkpoint brings back.
 //!
 //! - `tuning`: memory, compaction, settings. `batch`: changes.
+//! - `either`, `simulated`: what stands in its place in a simulation, which cannot carry its threads.
 
 mod batch;
+#[cfg(feature = "simulation")]
+mod either;
+#[cfg(feature = "simulation")]
+mod simulated;
 mod tuning;
 
 use std::fmt;
@@ -20,8 +25,12 @@ use rocksdb::{
 };
 
 pub(crate) use self::batch::Batch;
+#[cfg(feature = "simulation")]
+pub(crate) use self::either::{Cursor, Database};
 use self::tuning::{LeaveOut, tuned};
 pub(crate) use self::tuning::{MEMORY_BYTES_MIN, Memory};
+#[cfg(not(feature = "simulation"))]
+pub(crate) use self::{Rocks as Database, RocksCursor as Cursor};
 use crate::error::Error;
 
 fn failed(action: &'static str) -> impl FnOnce(rocksdb::Error) -> Error {
@@ -39,20 +48,20 @@ pub(crate) struct LiveFile {
 }
 
 /// An open database.
-pub(crate) struct Database {
+pub(crate) struct Rocks {
     db: DB,
     write_options: WriteOptions,
 }
 
-impl fmt::Debug for Database {
+impl fmt::Debug for Rocks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Database")
+        f.debug_struct("Rocks")
             .field("path", &self.db.path())
             .finish_non_exhaustive()
     }
 }
 
-impl Database {
+impl Rocks {
     /// Makes a new database in `dir`, which must not hold one.
     pub(crate) fn create(dir: &Path, memory: &Memory) -> Result<Self, Error> {
         let mut options = tuned(memory);
@@ -120,12 +129,12 @@ impl Database {
     }
 
     /// The entries whose keys are in `from..to`, in order of key, as they are now.
-    pub(crate) fn range(&self, from: Vec<u8>, to: Vec<u8>) -> Cursor<'_> {
+    pub(crate) fn range(&self, from: Vec<u8>, to: Vec<u8>) -> RocksCursor<'_> {
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(to);
         let mut iterator = self.db.raw_iterator_opt(options);
         iterator.seek(from);
-        Cursor {
+        RocksCursor {
             iterator,
             fresh: true,
         }
@@ -222,21 +231,21 @@ pub(crate) fn point_to_manifest(dir: &Path, manifest: &str) -> Result<(), Error>
 pub(crate) type Entry<'a> = (&'a [u8], &'a [u8]);
 
 /// A walk over a range of keys.
-pub(crate) struct Cursor<'a> {
+pub(crate) struct RocksCursor<'a> {
     iterator: DBRawIterator<'a>,
     /// Whether the entry that it stands on was not given away yet.
     fresh: bool,
 }
 
-impl fmt::Debug for Cursor<'_> {
+impl fmt::Debug for RocksCursor<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cursor")
+        f.debug_struct("RocksCursor")
             .field("valid", &self.iterator.valid())
             .finish_non_exhaustive()
     }
 }
 
-impl Cursor<'_> {
+impl RocksCursor<'_> {
     /// The next key and value; `None` at the end of the range, and from then on.
     pub(crate) fn next(&mut self) -> Result<Option<Entry<'_>>, Error> {
         self.peek()?;

@@ -19,6 +19,7 @@ pub mod session;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use flott_node::Mutant;
 use flott_proto::fence::{EpochFence, Fenced};
 use flott_proto::ids::{AttemptNumber, CheckpointId, JobId, LeaderEpoch, TaskId};
 use flott_proto::wire::job_manager_message::Message as FromLeader;
@@ -165,7 +166,9 @@ impl GatewayCore {
             .filter(|session| session.id == id)
             .ok_or(Refused::Stale)?;
         let epoch = LeaderEpoch(message.epoch);
-        if let Err(fenced) = self.fence.admit(epoch) {
+        if let Err(fenced) = self.fence.admit(epoch)
+            && !Mutant::DeposedLeaderObeyed.is_planted()
+        {
             let close = !session.registered;
             return Err(Refused::Fenced { fenced, close });
         }

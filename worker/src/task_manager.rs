@@ -306,6 +306,10 @@ impl TaskManager {
             pid: std::process::id(),
             http_address: self.http_address.clone(),
         };
+        #[cfg(feature = "simulation")]
+        if self.core.held_acks() > 0 {
+            flott_node::simulation::happened("held acks were sent again");
+        }
         info!(
             leader = opened.address,
             tasks = register.tasks.len(),

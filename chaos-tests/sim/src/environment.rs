@@ -1,27 +1,38 @@
 //! What simulated processes find in the place of threads, sockets and their own end.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use flott_node::Failpoint;
 use flott_node::mutant::Mutant;
-use flott_node::simulation::{Connecting, Environment, Stream};
+use flott_node::simulation::{Connecting, Environment, Incoming, Stream, Told};
+use futures::StreamExt;
+use object_store::ObjectStore;
 
 use crate::kernel::hosts::Death;
 use crate::kernel::{MILLISECOND, network, with};
+use crate::object_store::Store;
 
 /// The surroundings of all processes of this thread.
 #[derive(Debug)]
 pub struct Surroundings {
     mutants: BTreeSet<Mutant>,
     log_segment_bytes: usize,
+    store: Store,
 }
 
 impl Surroundings {
     /// With these defects in every process.
-    pub fn new(mutants: impl IntoIterator<Item = Mutant>, log_segment_bytes: usize) -> Self {
+    pub fn new(
+        mutants: impl IntoIterator<Item = Mutant>,
+        log_segment_bytes: usize,
+        store: Store,
+    ) -> Self {
         Self {
             mutants: mutants.into_iter().collect(),
             log_segment_bytes,
+            store,
         }
     }
 }
@@ -33,6 +44,17 @@ impl Environment for Surroundings {
             let stream: Box<dyn Stream> = Box::new(connecting.await?);
             Ok(stream)
         })
+    }
+
+    fn listen(&self, address: &str) -> Incoming {
+        let incoming = network::listen(address);
+        incoming
+            .map(|stream| Box::new(stream) as Box<dyn Stream>)
+            .boxed()
+    }
+
+    fn object_store(&self) -> Arc<dyn ObjectStore> {
+        Arc::new(self.store.clone())
     }
 
     fn blocking_takes(&self) -> Duration {
@@ -62,6 +84,18 @@ impl Environment for Surroundings {
 
     fn log_segment_bytes(&self) -> usize {
         self.log_segment_bytes
+    }
+
+    fn passes(&self, point: Failpoint) {
+        with(|kernel| kernel.pass(point));
+    }
+
+    fn tells(&self, told: Told) {
+        with(|kernel| {
+            if let Some(host) = kernel.living() {
+                kernel.told.push((host, told));
+            }
+        });
     }
 
     fn exit(&self, code: i32) {

@@ -11,15 +11,19 @@
 //!
 //! - [`kernel`]: what simulated processes take for the operating system. [`world`]: whose turn it is. [`environment`]: what
 //!   the code under test asks instead of the system.
-//! - [`raft_group`]: a group of JobManagers under faults, and its clients.
+//! - [`raft_group`]: a group of JobManagers under faults, and its clients. [`cluster`]: TaskManagers and jobs, too.
+//! - [`object_store`]: what both have in the place of S3. [`sometimes`]: what has to happen in a batch of seeds.
 //! - [`invariants`]: what must always be true, one file each.
 //! - [`verdict`]: what is said of a run.
 
+pub mod cluster;
 pub mod environment;
 pub mod history;
 pub mod invariants;
 pub mod kernel;
+pub mod object_store;
 pub mod raft_group;
 pub mod random;
+pub mod sometimes;
 pub mod verdict;
 pub mod world;

@@ -165,6 +165,9 @@ impl Dispatcher {
         let (request_id, stop) = (request.request_id.clone(), request.stop);
         self.decide(Decision::RequestSavepoint(request)).await?;
         let mut applied = self.raft.applied();
+        // What was before means nothing: a clone would tell of it at once, and again each time.
+        let mut office = self.office.clone();
+        office.mark_unchanged();
         loop {
             let state = self.raft.state();
             let present = state
@@ -187,7 +190,6 @@ impl Dispatcher {
                 _ => {}
             }
             self.office()?;
-            let mut office = self.office.clone();
             tokio::select! {
                 changed = applied.changed() => changed.map_err(|_| not_leader(&self.raft))?,
                 changed = office.changed() => changed.map_err(|_| not_leader(&self.raft))?,

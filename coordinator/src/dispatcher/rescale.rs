@@ -28,13 +28,15 @@ impl Dispatcher {
         };
         self.decide(Decision::RescaleJob(rescale)).await?;
         let mut applied = self.raft.applied();
+        // What was before means nothing: a clone would tell of it at once, and again each time.
+        let mut office = self.office.clone();
+        office.mark_unchanged();
         loop {
             let job = self.job(&namespace, &job_id).await?;
             if let Some(outcome) = outcome(&job, parallelism) {
                 let attempt = outcome.map_err(Status::aborted)?;
                 return Ok(Response::new(wire::RescaleJobResponse { attempt }));
             }
-            let mut office = self.office.clone();
             tokio::select! {
                 changed = applied.changed() => changed.map_err(|_| not_leader(&self.raft))?,
                 changed = office.changed() => changed.map_err(|_| not_leader(&self.raft))?,

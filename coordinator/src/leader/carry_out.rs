@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flott_node::{Failpoint, OnFailure};
+use flott_node::{Failpoint, Mutant, OnFailure};
 use flott_proto::ids::{AttemptNumber, CheckpointId, JobId};
 use flott_proto::state_handle::StateFile;
 use flott_proto::wire::{self, command::Decision, job_manager_message::Message};
@@ -71,6 +71,11 @@ impl Session {
             self.to_self.clone(),
             self.command(decision),
         );
+        if let Some(Decision::CompleteCheckpoint(complete)) = &command.decision
+            && Mutant::DeletedBeforeRetired.is_planted()
+        {
+            self.delete_oldest(&complete.job_id);
+        }
         self.tasks.spawn("propose", OnFailure::Log, async move {
             if completing.is_some() {
                 Failpoint::BeforeCompletion.pass();
@@ -89,6 +94,22 @@ impl Session {
                 .await;
             Ok::<_, String>(())
         });
+    }
+
+    /// What must never happen: the defect [`Mutant::DeletedBeforeRetired`].
+    fn delete_oldest(&self, id: &str) {
+        let state = self.raft.state();
+        let mut jobs = state.jobs.values();
+        let Some(job) = jobs.find(|job| job.id.as_str() == id).cloned() else {
+            return;
+        };
+        let oldest = job.checkpoints.retained.first();
+        let path = oldest.and_then(|oldest| oldest.metadata_object.clone());
+        self.tasks
+            .spawn("delete files", OnFailure::Log, async move {
+                checkpoint_files::delete(&job, path.into_iter().collect()).await;
+                Ok::<_, String>(())
+            });
     }
 
     /// Forgetting files races with no other decision, so it has no place among those of the job.

@@ -9,13 +9,15 @@
 //! path is written by one writer with one content, and never again.
 //!
 //! - `open`: from a root as people write it to a store. `multipart`: files that are larger than one request.
-//! - `error`: what can go wrong, by what to do about it.
+//! - `error`: what can go wrong, by what to do about it. `local`: local files, without blocking anybody.
 
 mod error;
+mod local;
 mod multipart;
 mod open;
 
-use std::io;
+use std::fs;
+use std::io::{self, Write};
 use std::path::Path as LocalPath;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,11 +28,11 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::aws::AmazonS3;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
-use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::debug;
 
 pub use self::error::Error;
+use self::local::on_disk;
 
 /// How long one request, or one piece of a body, may take: long enough for a part of [`PART_BYTES`] on a slow line
 /// (300 kB/s).
@@ -48,6 +50,15 @@ const PART_BYTES: u64 = 8 << 20;
 /// Parts of files that this process holds in memory for uploads, whatever the number of tasks and stores: 128 MiB. More
 /// would not fill a line any better. Never closed.
 static UPLOAD_MEMORY: Semaphore = Semaphore::const_new(16);
+
+async fn upload_memory() -> Option<SemaphorePermit<'static>> {
+    #[cfg(feature = "simulation")]
+    if crate::simulation::is_on() {
+        // Simulated processes share what is static, and one that is killed gives nothing back.
+        return None;
+    }
+    UPLOAD_MEMORY.acquire().await.ok()
+}
 
 /// An object store under one root. Cheap to clone; all paths are relative to the root, separated by `/`.
 #[derive(Clone, Debug)]
@@ -111,10 +122,10 @@ impl ObjectStorage {
     /// this returns. Dropping the future leaves no visible object. All uploads of this process together hold a bounded
     /// part of their files in memory.
     pub async fn put_file(&self, path: &str, local: &LocalPath) -> Result<u64, Error> {
-        let metadata = tokio::fs::metadata(local).await;
+        let metadata = on_disk(local, |local| fs::metadata(local)).await;
         let size = metadata.map_err(Error::local(local))?.len();
         if size <= PART_BYTES {
-            let _memory = UPLOAD_MEMORY.acquire().await;
+            let _memory = upload_memory().await;
             self.put(path, read_part(local, 0, size).await?).await?;
         } else if let Some(s3) = &self.s3 {
             self.put_parts(s3, path, local, size).await?;
@@ -130,7 +141,7 @@ impl ObjectStorage {
         let upload = self.store.put_multipart(&at);
         let mut upload = self.within_deadline(path, upload).await?;
         for number in 0..parts(size) {
-            let _memory = UPLOAD_MEMORY.acquire().await;
+            let _memory = upload_memory().await;
             let part = upload.put_part(read_part(local, number, size).await?.into());
             self.within_deadline(path, part).await?;
         }
@@ -146,10 +157,13 @@ impl ObjectStorage {
         };
         let object = root.join(at.as_ref());
         if let Some(parent) = object.parent() {
-            let made = tokio::fs::create_dir_all(parent).await;
+            let made = on_disk(parent, |parent| fs::create_dir_all(parent)).await;
             made.map_err(Error::local(parent))?;
         }
-        if tokio::fs::hard_link(local, &object).await.is_err() {
+        if on_disk(local, move |local| fs::hard_link(local, object))
+            .await
+            .is_err()
+        {
             return Ok(false);
         }
         self.sync(path).await?;
@@ -163,7 +177,9 @@ impl ObjectStorage {
             return false;
         };
         let object = root.join(at.as_ref());
-        tokio::fs::hard_link(object, local).await.is_ok()
+        on_disk(local, move |local| fs::hard_link(object, local))
+            .await
+            .is_ok()
     }
 
     /// Downloads an object into a local file, which is created or replaced, and returns its size in bytes. Not synced:
@@ -172,22 +188,15 @@ impl ObjectStorage {
         let at = self.resolve(path)?;
         retried(|| async {
             let object = self.within_deadline(path, self.store.get(&at)).await?;
-            // Replaced, not overwritten: it may be another name of the object.
-            match tokio::fs::remove_file(local).await {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(Error::local(local)(error));
-                }
-                _ => {}
-            }
-            let mut file = tokio::fs::File::create_new(local)
+            let mut file = on_disk(local, local::replace)
                 .await
                 .map_err(Error::local(local))?;
             let (mut chunks, mut size) = (object.into_stream(), 0);
             while let Some(chunk) = self.within_deadline(path, chunks.try_next()).await? {
                 size += chunk.len() as u64;
-                file.write_all(&chunk).await.map_err(Error::local(local))?;
+                let written = on_disk(local, move |_| file.write_all(&chunk).map(|()| file)).await;
+                file = written.map_err(Error::local(local))?;
             }
-            file.flush().await.map_err(Error::local(local))?;
             Ok(size)
         })
         .await
@@ -207,7 +216,7 @@ impl ObjectStorage {
         let Some(directory) = &self.directory else {
             return Ok(());
         };
-        match tokio::fs::remove_dir(directory).await {
+        match on_disk(directory, |directory| fs::remove_dir(directory)).await {
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             removed => removed.map_err(Error::local(directory)),
@@ -291,17 +300,15 @@ impl ObjectStorage {
             return Ok(());
         };
         let file = root.join(path);
-        let synced = tokio::task::spawn_blocking(move || {
-            let mut next: Option<&LocalPath> = Some(&file);
+        let synced = on_disk(&file, move |file| {
+            let mut next = Some(file);
             while let Some(path) = next {
-                std::fs::File::open(path)?.sync_all()?;
+                fs::File::open(path)?.sync_all()?;
                 next = if path == &*root { None } else { path.parent() };
             }
             Ok(())
         });
-        let synced = synced
-            .await
-            .unwrap_or_else(|panic| Err(io::Error::other(panic)));
+        let synced = synced.await;
         synced.map_err(|error| {
             let source = object_store::Error::Generic {
                 store: "fsync",
@@ -320,14 +327,9 @@ fn parts(size: u64) -> u64 {
 /// Reads a part of a file of `size` bytes.
 async fn read_part(local: &LocalPath, number: u64, size: u64) -> Result<Bytes, Error> {
     let start = number * PART_BYTES;
-    let read = async {
-        let mut file = tokio::fs::File::open(local).await?;
-        file.seek(io::SeekFrom::Start(start)).await?;
-        let mut part = vec![0; (size - start).min(PART_BYTES) as usize];
-        file.read_exact(&mut part).await?;
-        Ok(part.into())
-    };
-    read.await.map_err(Error::local(local))
+    let length = (size - start).min(PART_BYTES) as usize;
+    let read = on_disk(local, move |local| local::read_at(local, start, length)).await;
+    read.map_err(Error::local(local))
 }
 
 /// Tries again what may pass by itself.

@@ -15,10 +15,10 @@ use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use tracing::debug;
 
-use super::{Error, ObjectStorage, UPLOAD_MEMORY, parts, read_part, retried};
+use super::{Error, ObjectStorage, parts, read_part, retried, upload_memory};
 use crate::{OnFailure, Tasks};
 
-/// Parts of one file in flight: enough to fill a line, few enough to leave some of [`UPLOAD_MEMORY`] to other files.
+/// Parts of one file in flight: enough to fill a line, few enough to leave some of the upload memory to other files.
 const PARTS_IN_FLIGHT_MAX: usize = 4;
 
 impl ObjectStorage {
@@ -39,7 +39,7 @@ impl ObjectStorage {
         };
         let id = &id;
         let parts = (0..parts(size)).map(|number| async move {
-            let _memory = UPLOAD_MEMORY.acquire().await;
+            let _memory = upload_memory().await;
             let part = read_part(local, number, size).await?;
             let put = || s3.put_part(at, id, number as usize, part.clone().into());
             self.request(path, put).await

@@ -75,6 +75,14 @@ impl ObjectStorage {
                 let store = Arc::clone(&*MEMORY) as Arc<dyn ObjectStore>;
                 Ok(Self::over(store, &normal, prefix))
             }
+            #[cfg(feature = "simulation")]
+            "sim" => {
+                let environment = crate::simulation::environment();
+                let environment = environment.ok_or_else(|| invalid(root, "this is real"))?;
+                let prefix = prefix(root, rest)?;
+                let normal = format!("sim://{prefix}");
+                Ok(Self::over(environment.object_store(), &normal, prefix))
+            }
             "s3" | "s3a" => {
                 let (bucket, path) = rest.split_once('/').unwrap_or((rest, ""));
                 if bucket.is_empty() {

@@ -29,6 +29,7 @@ use std::fs;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
+use flott_node::Mutant;
 use flott_node::config::StateBackendType;
 use flott_proto::ids::CheckpointId;
 use flott_proto::key_group::{KeyGroup, KeyGroupRange};
@@ -159,7 +160,8 @@ impl KeyedBackend {
         let states: Vec<_> = backend.registry.states().map(|(_, _, id)| id).collect();
         for state in states {
             let mut heads = TimerHeads::default();
-            for group in key_groups.groups() {
+            let forgets = Mutant::TimersNotRestored.is_planted();
+            for group in key_groups.groups().filter(|_| !forgets) {
                 heads.set(group, backend.first_timer(state, group, i64::MIN)?);
             }
             backend.timers.insert(state, heads);

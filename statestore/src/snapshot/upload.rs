@@ -241,7 +241,7 @@ impl SnapshotUploader {
 /// The CRC-32C and the size of a local file.
 pub(crate) async fn file_checksum(local: PathBuf) -> Result<(u32, u64), Error> {
     let path = local.clone();
-    let checksum = tokio::task::spawn_blocking(move || {
+    let checksum = flott_node::spawn_blocking(move || {
         use std::io::Read;
         let mut file = std::fs::File::open(&local)?;
         let (mut buffer, mut crc, mut size) = (vec![0; 1 << 20], 0, 0);

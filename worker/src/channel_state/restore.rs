@@ -177,7 +177,7 @@ async fn read_once(
         )));
     }
     let decode = move || format::decode(&bytes);
-    let decoded = tokio::task::spawn_blocking(decode).await;
+    let decoded = flott_node::spawn_blocking(decode).await;
     match decoded {
         Ok(decoded) => decoded.map_err(|error| corrupt(error.full_text())),
         Err(panic) => Err(corrupt(panic.to_string())),

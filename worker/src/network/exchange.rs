@@ -74,6 +74,15 @@ impl Exchange {
         tasks: Tasks,
         clock: SharedClock,
     ) -> Result<Arc<Self>, Error> {
+        #[cfg(feature = "simulation")]
+        if let Some(environment) = flott_node::simulation::environment() {
+            let address = format!("{host}:{port}");
+            let exchange = Self::at(id, address.clone(), transport, &tasks, clock);
+            let incoming = environment.listen(&address);
+            let accepting = Arc::clone(&exchange).accept_simulated(incoming);
+            tasks.spawn("data listener", OnFailure::Shutdown, accepting);
+            return Ok(exchange);
+        }
         let failed = |source| Error::Io {
             place: format!(
                 "cannot listen for data on {host}:{port} (taskmanager.host, taskmanager.data.port)"
@@ -90,15 +99,7 @@ impl Exchange {
         } else {
             format!("{host}:{port}")
         };
-        let exchange = Arc::new(Self {
-            id,
-            address,
-            deployed: Mutex::default(),
-            changes: watch::Sender::new(0),
-            transport,
-            tasks: tasks.clone(),
-            clock,
-        });
+        let exchange = Self::at(id, address, transport, &tasks, clock);
         let accepting = Arc::clone(&exchange);
         tasks.spawn(
             "data listener",
@@ -106,6 +107,24 @@ impl Exchange {
             accepting.accept(listener),
         );
         Ok(exchange)
+    }
+
+    fn at(
+        id: TaskManagerId,
+        address: String,
+        transport: Transport,
+        tasks: &Tasks,
+        clock: SharedClock,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            address,
+            deployed: Mutex::default(),
+            changes: watch::Sender::new(0),
+            transport,
+            tasks: tasks.clone(),
+            clock,
+        })
     }
 
     /// host:port for other TaskManagers.
@@ -222,7 +241,7 @@ impl Exchange {
                     let exchange = Arc::clone(&self);
                     self.tasks
                         .spawn("data connection in", OnFailure::Log, async move {
-                            inbound::serve(stream, exchange).await;
+                            inbound::accept_and_serve(stream, exchange).await;
                             drop(permit);
                             Ok::<_, Infallible>(())
                         });
@@ -234,6 +253,26 @@ impl Exchange {
                 }
             }
         }
+    }
+}
+
+#[cfg(feature = "simulation")]
+impl Exchange {
+    async fn accept_simulated(
+        self: Arc<Self>,
+        mut incoming: flott_node::simulation::Incoming,
+    ) -> Result<(), Infallible> {
+        use tokio_stream::StreamExt;
+        while let Some(stream) = incoming.next().await {
+            let exchange = Arc::clone(&self);
+            let stream = flott_node::tls::Connection::simulated(stream, "a simulated peer");
+            self.tasks
+                .spawn("data connection in", OnFailure::Log, async move {
+                    inbound::serve(stream, exchange).await;
+                    Ok::<_, Infallible>(())
+                });
+        }
+        Ok(())
     }
 }
 

@@ -84,12 +84,16 @@ impl Drop for Inbound {
 }
 
 /// Runs one accepted socket to its end.
-pub(super) async fn serve(stream: TcpStream, exchange: Arc<Exchange>) {
+pub(super) async fn accept_and_serve(stream: TcpStream, exchange: Arc<Exchange>) {
     let accepted = exchange.transport().accept(stream, Protocol::Data).await;
-    let mut stream = match accepted {
-        Ok(stream) => stream,
-        Err(error) => return warn!(%error, "data connection refused"),
-    };
+    match accepted {
+        Ok(stream) => serve(stream, exchange).await,
+        Err(error) => warn!(%error, "data connection refused"),
+    }
+}
+
+/// Runs one connection to its end.
+pub(super) async fn serve(mut stream: Connection, exchange: Arc<Exchange>) {
     let hello = match tokio::time::timeout(HELLO_DEADLINE, read_hello(&mut stream)).await {
         Ok(Ok(hello)) => hello,
         Ok(Err(error)) => return debug!(%error, "not a data connection"),

@@ -78,7 +78,7 @@ impl Target {
                     Err(refused) => element = refused,
                 }
             }
-            if cost.fits(self.cost, WAITING_MAX) || cost == Cost::default() {
+            if cost.fits(self.cost, WAITING_MAX) || cost == Cost::default() || never_waits() {
                 self.hold(element, cost);
                 return Ok(());
             }
@@ -128,6 +128,14 @@ impl Target {
             .cloned()
             .collect()
     }
+}
+
+/// A simulated task has no thread that could wait in the middle of a step.
+fn never_waits() -> bool {
+    #[cfg(feature = "simulation")]
+    return flott_node::simulation::is_on();
+    #[cfg(not(feature = "simulation"))]
+    false
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use flott_node::Mutant;
 use flott_proto::ids::CheckpointId;
 use flott_proto::state_handle::Alignment;
 use tracing::info;
@@ -122,8 +123,14 @@ impl Task {
         self.overtaking.over(barrier.checkpoint);
         let start = self.clock.monotonic();
         let (operators, keyed) = self.chain.snapshot(barrier.checkpoint)?;
+        if Mutant::CommittedWithSnapshot.is_planted() {
+            self.chain.commit(barrier.checkpoint)?;
+        }
         let output = self.output.barrier(&barrier);
-        let channels = ChannelState { input, output };
+        let mut channels = ChannelState { input, output };
+        if Mutant::OvertakenNotStored.is_planted() {
+            channels = ChannelState::default();
+        }
         let sync = self.clock.monotonic().saturating_sub(start);
         let alignment = Alignment {
             duration: alignment,

@@ -88,7 +88,7 @@ impl ChannelUploader {
         checkpoint: CheckpointId,
     ) -> Result<StateFile, Error> {
         let encode = move || format::encode(&owner, &channels);
-        let encoded = tokio::task::spawn_blocking(encode).await;
+        let encoded = flott_node::spawn_blocking(encode).await;
         let bytes = encoded.map_err(|panic| Error::Panicked(panic.to_string()))??;
         let path = paths::channel_state(&self.writer, checkpoint);
         let file = StateFile::of_channels(path, bytes.len() as u64, crc32c::crc32c(&bytes));

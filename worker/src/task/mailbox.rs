@@ -45,6 +45,9 @@ pub struct Mailbox {
     interrupted: AtomicBool,
     cause: Mutex<Option<Error>>,
     cancellation: CancellationToken,
+    /// The latch of a simulated task, which has no thread.
+    #[cfg(feature = "simulation")]
+    woken: tokio::sync::Notify,
 }
 
 impl Mailbox {
@@ -93,6 +96,8 @@ impl Mailbox {
     pub fn wake(&self) {
         *lock(&self.latch) = true;
         self.changed.notify_one();
+        #[cfg(feature = "simulation")]
+        self.woken.notify_one();
     }
 
     /// Waits until [`Self::wake`] was called since the last wait ended, or for `timeout`.
@@ -103,6 +108,15 @@ impl Mailbox {
             .wait_timeout_while(latch, timeout, |woken| !*woken);
         let (mut latch, _) = waited.unwrap_or_else(PoisonError::into_inner);
         *latch = false;
+    }
+
+    /// The same, of a simulated task.
+    #[cfg(feature = "simulation")]
+    pub(super) async fn wait_simulated(&self, timeout: Duration, clock: &flott_node::SharedClock) {
+        tokio::select! {
+            () = self.woken.notified() => (),
+            () = clock.sleep(timeout) => (),
+        }
     }
 }
 

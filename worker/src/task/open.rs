@@ -12,7 +12,7 @@ use crate::channel_state::restore::{self, Heir, Share};
 use crate::channel_state::restored::Restored;
 
 /// The keyed state of a task that has some, and who uploads it.
-pub(super) fn open_state(
+pub(super) async fn open_state(
     spec: &TaskSpec,
     key_groups: KeyGroupRange,
 ) -> Result<(Option<KeyedBackend>, Option<SnapshotUploader>), Error> {
@@ -48,7 +48,7 @@ pub(super) fn open_state(
             key_groups,
             state.options,
         );
-        let opened = unless_canceled(spec, opened)?;
+        let opened = unless_canceled(spec, opened).await?;
         let bytes: u64 = restored.iter().map(SubtaskState::size).sum();
         let took_ms = spec.clock.monotonic().saturating_sub(start).as_millis() as u64;
         info!(checkpoint = %state.restored_checkpoint, bytes, took_ms, "state restored");
@@ -72,7 +72,7 @@ pub(super) fn open_state(
 
 /// What was on its way to this task when the restored checkpoint was taken; and what was on its way from it waits in its output
 /// again. All comes from storage: it is little, and was written in a hurry.
-pub(super) fn restore_channels(spec: &mut TaskSpec) -> Result<Restored, Error> {
+pub(super) async fn restore_channels(spec: &mut TaskSpec) -> Result<Restored, Error> {
     let state = &spec.state;
     let files: Vec<_> = state
         .restore
@@ -96,7 +96,7 @@ pub(super) fn restore_channels(spec: &mut TaskSpec) -> Result<Restored, Error> {
         input: super::run::input_schema(&spec.graph, &spec.vertex),
     };
     for file in &files {
-        let read = unless_canceled(spec, restore::read(&storage, file))?;
+        let read = unless_canceled(spec, restore::read(&storage, file)).await?;
         let read = read.map_err(Error::restoring(state.restored_checkpoint, &state.restore));
         let (owner, channels) = read?;
         let share: Share = heir.share(&owner, channels)?;
@@ -111,13 +111,11 @@ pub(super) fn restore_channels(spec: &mut TaskSpec) -> Result<Restored, Error> {
 }
 
 /// Waits for `work`, unless the task is canceled meanwhile.
-fn unless_canceled<T>(spec: &TaskSpec, work: impl Future<Output = T>) -> Result<T, Error> {
-    let done = spec.runtime.block_on(async {
-        tokio::select! { biased;
-            () = spec.mailbox.cancellation().cancelled() => None,
-            done = work => Some(done),
-        }
-    });
+async fn unless_canceled<T>(spec: &TaskSpec, work: impl Future<Output = T>) -> Result<T, Error> {
+    let done = tokio::select! { biased;
+        () = spec.mailbox.cancellation().cancelled() => None,
+        done = work => Some(done),
+    };
     done.ok_or_else(|| spec.mailbox.check().err().unwrap_or(Error::Canceled))
 }
 

@@ -1,7 +1,8 @@
 //! The thread of a task: restores, opens the chain, then drives it until the task is told to end.
 //!
-//! One loop. What the task is told comes first, then data. A source is polled; other tasks take elements from their
-//! gate. When there is nothing to do the thread waits on its mailbox's latch, which everybody sets who changes anything.
+//! One loop of steps. What the task is told comes first, then data. A source is polled; other tasks take elements from
+//! their gate. When there is nothing to do the thread waits on its mailbox's latch, which everybody sets who changes
+//! anything.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use flott_proto::state_handle::SubtaskState;
 use flott_proto::wire::{CheckpointAck, TaskState};
 use flott_statestore::{BackendOptions, LocalFiles};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tracing::error;
 
 use super::checkpoint::{ChannelUploader, Checkpoints, Uploaders};
@@ -67,8 +69,15 @@ impl TaskEvents {
     }
 
     /// From the task's thread. The TaskManager never waits for a task, so this waits for a moment at most.
-    fn tell(&self, event: TaskEvent) {
-        drop(self.events.blocking_send((self.task.clone(), event)));
+    pub(super) fn tell(&self, event: TaskEvent) {
+        if let Err(TrySendError::Full(event)) = self.events.try_send((self.task.clone(), event)) {
+            drop(self.events.blocking_send(event));
+        }
+    }
+
+    /// The same, where a thread must not be blocked.
+    async fn send(&self, event: TaskEvent) {
+        drop(self.events.send((self.task.clone(), event)).await);
     }
 
     pub(crate) fn acknowledged(&self, ack: CheckpointAck) {
@@ -80,16 +89,11 @@ impl TaskEvents {
     }
 
     pub(crate) async fn send_acknowledged(&self, ack: CheckpointAck) {
-        drop(
-            self.events
-                .send((self.task.clone(), TaskEvent::Acknowledged(ack)))
-                .await,
-        );
+        self.send(TaskEvent::Acknowledged(ack)).await;
     }
 
     pub(crate) async fn send_declined(&self, checkpoint: CheckpointId, reason: String) {
-        let event = TaskEvent::Declined { checkpoint, reason };
-        drop(self.events.send((self.task.clone(), event)).await);
+        self.send(TaskEvent::Declined { checkpoint, reason }).await;
     }
 }
 
@@ -132,6 +136,11 @@ pub(crate) struct TaskSpec {
 
 /// Starts the thread. Fails if the machine gives none.
 pub(crate) fn spawn(spec: TaskSpec) -> std::io::Result<()> {
+    #[cfg(feature = "simulation")]
+    if let Some(environment) = flott_node::simulation::environment() {
+        super::simulated::spawn(spec, environment);
+        return Ok(());
+    }
     let name = format!("{}-{}", spec.task.subtask.vertex, spec.task.subtask.subtask);
     let thread = std::thread::Builder::new().name(name);
     thread.spawn(move || {
@@ -152,9 +161,22 @@ pub(crate) fn spawn(spec: TaskSpec) -> std::io::Result<()> {
     Ok(())
 }
 
-fn execute(mut spec: TaskSpec) -> Result<(), Error> {
-    spec.events
-        .tell(TaskEvent::StateChanged(TaskState::Initializing));
+fn execute(spec: TaskSpec) -> Result<(), Error> {
+    let runtime = spec.runtime.clone();
+    let mut task = runtime.block_on(open(spec))?;
+    loop {
+        match task.step()? {
+            Step::Again => (),
+            Step::Wait(wait) => task.mailbox.wait(wait),
+            Step::Finished => return Ok(()),
+        }
+    }
+}
+
+/// From INITIALIZING to RUNNING.
+pub(super) async fn open(mut spec: TaskSpec) -> Result<Task, Error> {
+    let initializing = TaskEvent::StateChanged(TaskState::Initializing);
+    spec.events.send(initializing).await;
     let key_groups = KeyGroupRange::of_subtask(
         spec.task.subtask.subtask,
         spec.vertex.max_parallelism,
@@ -178,15 +200,15 @@ fn execute(mut spec: TaskSpec) -> Result<(), Error> {
         OperatorChain::build(&spec.vertex, input_schema(&spec.graph, &spec.vertex), ctx)?;
     let keyed = OperatorChain::needs_keyed_state(&spec.vertex);
     let (backend, uploader) = if keyed {
-        open_state(&spec, key_groups)?
+        open_state(&spec, key_groups).await?
     } else {
         (None, None)
     };
     chain.open(backend)?;
-    let restored = restore_channels(&mut spec)?;
+    let restored = restore_channels(&mut spec).await?;
     spec.mailbox.check()?;
     let inputs = spec.ends.gate.len();
-    let mut task = Task {
+    let task = Task {
         checkpoints: Checkpoints::new(
             (spec.task.clone(), spec.vertex.parallelism),
             spec.events.clone(),
@@ -217,9 +239,9 @@ fn execute(mut spec: TaskSpec) -> Result<(), Error> {
         overtaking: Overtaking::default(),
         taken: CheckpointId::NONE,
     };
-    task.events
-        .tell(TaskEvent::StateChanged(TaskState::Running));
-    task.run()
+    let running = TaskEvent::StateChanged(TaskState::Running);
+    task.events.send(running).await;
+    Ok(task)
 }
 
 /// The columns that flow into a vertex: all its inputs have the same.
@@ -241,7 +263,7 @@ pub(super) struct Task {
     /// What was on its way here when the restored checkpoint was taken: comes before all that the gate has.
     pub(super) restored: Restored,
     pub(super) output: Output,
-    mailbox: Arc<Mailbox>,
+    pub(super) mailbox: Arc<Mailbox>,
     pub(super) progress: Arc<Progress>,
     events: TaskEvents,
     pub(super) checkpoints: Checkpoints,
@@ -261,32 +283,40 @@ pub(super) struct Task {
     pub(super) taken: CheckpointId,
 }
 
+/// What a step of a task leads to.
+pub(super) enum Step {
+    /// The next one.
+    Again,
+    /// There is nothing to do, at most for so long, until the mailbox's latch is set.
+    Wait(Duration),
+    /// The task was told to end.
+    Finished,
+}
+
 impl Task {
-    /// Until the task is told to end.
-    fn run(&mut self) -> Result<(), Error> {
-        loop {
-            self.mailbox.check()?;
-            while let Some(event) = self.mailbox.take() {
-                if event == Control::Finish {
-                    return Ok(());
-                }
-                self.on_control(event)?;
+    /// Everything that the task was told, and one element or batch.
+    pub(super) fn step(&mut self) -> Result<Step, Error> {
+        self.mailbox.check()?;
+        while let Some(event) = self.mailbox.take() {
+            if event == Control::Finish {
+                return Ok(Step::Finished);
             }
-            let clear = self.output.flush();
-            self.come_to_checkpoint(clear)?;
-            let wait = if !clear {
-                Some(WAIT_MAX)
-            } else if self.chain.is_source() {
-                self.poll_source()?
-            } else {
-                self.poll_gate()?
-            };
-            self.progress.set_counters(self.chain.counters());
-            if let Some(wait) = wait {
-                let wait = self.overtaking.sleep(self.clock.monotonic(), wait);
-                self.mailbox.wait(wait);
-            }
+            self.on_control(event)?;
         }
+        let clear = self.output.flush();
+        self.come_to_checkpoint(clear)?;
+        let wait = if !clear {
+            Some(WAIT_MAX)
+        } else if self.chain.is_source() {
+            self.poll_source()?
+        } else {
+            self.poll_gate()?
+        };
+        self.progress.set_counters(self.chain.counters());
+        Ok(match wait {
+            Some(wait) => Step::Wait(self.overtaking.sleep(self.clock.monotonic(), wait)),
+            None => Step::Again,
+        })
     }
 
     fn on_control(&mut self, event: Control) -> Result<(), Error> {
@@ -302,7 +332,7 @@ impl Task {
                 self.events.tell(TaskEvent::Committed(checkpoint));
             }
             Control::CheckpointAborted(checkpoint) => self.on_aborted(checkpoint),
-            Control::Finish => unreachable!("taken by the run loop"),
+            Control::Finish => unreachable!("taken by the step"),
         }
         Ok(())
     }

@@ -153,6 +153,12 @@ impl Progress {
             .fetch_max(checkpoint.0, Ordering::Relaxed);
     }
 
+    /// The highest whose commit the task has carried out.
+    #[cfg(feature = "simulation")]
+    pub fn last_committed(&self) -> CheckpointId {
+        CheckpointId(self.last_committed.load(Ordering::Relaxed))
+    }
+
     /// Everything that the leader wants to know of the task.
     pub fn report(&self, task: &TaskId, status: &TaskStatus) -> TaskReport {
         let failure = status.failure();

@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use flott_node::Mutant;
 use flott_proto::ids::{AttemptNumber, JobId, SubtaskId, TaskId};
 
 /// Jobs whose fence is remembered. Beyond it the oldest that run nothing are forgotten (ids follow time).
@@ -147,7 +148,8 @@ impl<D> Attempts<D> {
         let free = self.slots.saturating_sub(used);
         let startable = |job: &Job<D>| {
             let fits = |waiting: &Waiting<D>| slots_needed(&waiting.tasks) <= free;
-            job.live.is_empty() && job.waiting.as_ref().is_some_and(fits)
+            let is_alone = job.live.is_empty() || Mutant::TwoAttemptsAtOnce.is_planted();
+            is_alone && job.waiting.as_ref().is_some_and(fits)
         };
         let (id, job) = self.jobs.iter_mut().find(|(_, job)| startable(job))?;
         let waiting = job.waiting.take()?;

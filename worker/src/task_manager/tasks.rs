@@ -270,7 +270,7 @@ impl TaskManager {
     /// Removes a directory where nothing waits for it.
     fn remove_beside(&self, dir: PathBuf) {
         self.tasks.spawn("clean-up", OnFailure::Log, async move {
-            tokio::task::spawn_blocking(move || local_dirs::remove(&dir)).await
+            flott_node::spawn_blocking(move || local_dirs::remove(&dir)).await
         });
     }
 

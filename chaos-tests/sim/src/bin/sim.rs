@@ -9,12 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Parser;
 use flott_node::mutant::Mutant;
-use flott_sim::raft_group::plan::Plan;
-use flott_sim::raft_group::run;
 use flott_sim::verdict::Verdict;
+use flott_sim::{cluster, raft_group, sometimes};
 
 #[derive(Debug, Parser)]
-#[command(about = "Flott's JobManagers in a deterministic simulation")]
+#[command(about = "Flott in a deterministic simulation")]
 struct Arguments {
     /// Run this seed and print its verdict as JSON.
     #[arg(long, conflicts_with = "seeds")]
@@ -22,6 +21,9 @@ struct Arguments {
     /// Run these seeds, `A-B`, each in a process of its own.
     #[arg(long)]
     seeds: Option<String>,
+    /// Whole clusters with TaskManagers and jobs; otherwise groups of JobManagers alone.
+    #[arg(long)]
+    cluster: bool,
     /// Processes at once.
     #[arg(long, default_value_t = 1)]
     jobs: usize,
@@ -72,7 +74,7 @@ fn one(arguments: &Arguments, seed: u64) -> ExitCode {
             .with_ansi(false)
             .init();
     }
-    let narrates = arguments.narrate;
+    let (narrates, of_cluster) = (arguments.narrate, arguments.cluster);
     std::panic::set_hook(Box::new(|panic| {
         let text = panic.to_string();
         let noted = flott_sim::kernel::note_panic(&text);
@@ -86,7 +88,16 @@ fn one(arguments: &Arguments, seed: u64) -> ExitCode {
         .stack_size(64 << 20)
         .spawn({
             let directory = directory.clone();
-            move || run::run(Plan::of(seed), &mutants, &directory, narrates)
+            move || match of_cluster {
+                true => {
+                    let plan = cluster::plan::Plan::of(seed);
+                    cluster::run::run(plan, &mutants, &directory, narrates)
+                }
+                false => {
+                    let plan = raft_group::plan::Plan::of(seed);
+                    raft_group::run::run(plan, &mutants, &directory, narrates)
+                }
+            }
         });
     let verdict = simulation.map(|thread| thread.join());
     let _ = std::fs::remove_dir_all(&directory);
@@ -161,7 +172,12 @@ fn many(arguments: &Arguments) -> ExitCode {
     for (what, n) in &sum.counts {
         println!("{n:>12}  {what}");
     }
-    if sum.failed.is_empty() {
+    let is_due = sum.clean + sum.failed.len() as u64 >= sometimes::DUE_FROM_SEEDS;
+    let missing = sometimes::missing(&sum.counts, arguments.cluster);
+    for what in &missing {
+        println!("{:>12}  {what}", "never");
+    }
+    if sum.failed.is_empty() && !(is_due && !missing.is_empty()) {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -190,6 +206,9 @@ fn in_a_process(arguments: &Arguments, seed: u64) -> Result<Verdict, String> {
     let mut command = Command::new(program);
     command.arg("--seed").arg(seed.to_string());
     command.arg("--directory").arg(&arguments.directory);
+    if arguments.cluster {
+        command.arg("--cluster");
+    }
     if let Some(mutant) = &arguments.mutant {
         command.arg("--mutant").arg(mutant);
     }

@@ -1,15 +1,20 @@
-//! What must be true of a Raft group at every moment, and of what its clients were told.
+//! What must be true at every moment of a Raft group, of jobs and their tasks, and of what clients were told and outputs say.
 //!
 //! Each is a file. Those that look at members are called after each step of each member; [`book`] reads what is new in a
-//! member's log for all of them.
+//! member's log for all of them. Of a whole cluster: [`jobs`], [`tasks`], [`checkpoints`], [`closure`], [`output`].
 
 pub mod book;
+pub mod checkpoints;
+pub mod closure;
 pub mod committed;
 pub mod elections;
 pub mod epochs;
+pub mod jobs;
 pub mod log_matching;
+pub mod output;
 pub mod reads;
 pub mod states;
+pub mod tasks;
 
 use flott_coordinator::simulation::{LogEntry, Seen};
 

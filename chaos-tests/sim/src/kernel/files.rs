@@ -10,7 +10,7 @@
 
 mod operations;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::FromRawFd;
@@ -85,6 +85,8 @@ pub struct Files {
     /// By directory, in the order in which they were made.
     entries: BTreeMap<PathBuf, Vec<Entry>>,
     kept: u64,
+    /// Hosts whose files are working state: of them no account is kept.
+    pub scratch: BTreeSet<HostId>,
 }
 
 impl Files {
@@ -96,6 +98,7 @@ impl Files {
             dirty: BTreeMap::new(),
             entries: BTreeMap::new(),
             kept: 0,
+            scratch: BTreeSet::new(),
         }
     }
 
@@ -106,7 +109,8 @@ impl Files {
 
     fn host_of(&self, path: &Path) -> Option<HostId> {
         let first = path.strip_prefix(&self.root).ok()?.components().next()?;
-        first.as_os_str().to_str()?.parse().ok()
+        let host = first.as_os_str().to_str()?.parse().ok()?;
+        (!self.scratch.contains(&host)).then_some(host)
     }
 
     pub(super) fn closed(&mut self, fd: c_int) {

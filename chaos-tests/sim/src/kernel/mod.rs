@@ -20,7 +20,11 @@ use std::cell::RefCell;
 use std::path::Path;
 use std::task::Waker;
 
+use flott_node::Failpoint;
+use flott_node::simulation::Told;
+
 use crate::random::Random;
+use crate::sometimes;
 use files::Files;
 use hosts::{Death, Host, HostId};
 use network::Network;
@@ -52,6 +56,10 @@ pub struct Kernel {
     pub trace: Trace,
     /// What panics said.
     pub panics: Vec<String>,
+    /// What processes told of themselves, and nobody has looked at.
+    pub told: Vec<(HostId, Told)>,
+    /// Of a thousand processes that come by a step of a checkpoint so many die there.
+    pub dies_at_step_permille: u64,
 }
 
 thread_local! {
@@ -71,6 +79,8 @@ pub fn boot(seed: u64, hosts: usize, directory: &Path) {
         network: Network::new(random.fork()),
         trace: Trace::default(),
         panics: Vec::new(),
+        told: Vec::new(),
+        dies_at_step_permille: 0,
     };
     KERNEL.with_borrow_mut(|slot| *slot = Some(Box::new(kernel)));
 }
@@ -118,6 +128,20 @@ impl Kernel {
     pub(crate) fn is_dead(&self) -> bool {
         self.current
             .is_some_and(|host| self.hosts[host].death.is_some())
+    }
+
+    /// The running process comes by a step of a checkpoint, and may die there.
+    pub(crate) fn pass(&mut self, point: Failpoint) {
+        let Some(host) = self.living() else {
+            return;
+        };
+        self.trace
+            .add("step", &[self.now, host as u64, point as u64]);
+        let permille = self.dies_at_step_permille;
+        if permille > 0 && self.chance.permille(permille) {
+            self.trace.count(sometimes::died_at(point));
+            self.end_current(Death::Killed);
+        }
     }
 
     /// The process that runs has ended, and that is why.

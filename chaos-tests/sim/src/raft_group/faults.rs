@@ -193,6 +193,24 @@ impl Group {
                 let by = by as i64 - (3600 * SECOND) as i64;
                 with(|kernel| kernel.hosts[host].clock.wall_offset = by);
             }
+            Fault::QuickRestart => {
+                let leads = |host: &HostId| {
+                    let seen = self.observer.last(*host);
+                    seen.is_some_and(|seen| seen.is_leader)
+                };
+                let Some(leader) = (0..self.plan.member_hosts()).find(leads) else {
+                    return false;
+                };
+                let mut others: Vec<_> = self.others(leader).collect();
+                others.retain(|host| self.world.is_up(*host));
+                self.random.shuffle(&mut others);
+                let [candidate, between, ..] = others[..] else {
+                    return false;
+                };
+                self.cut(vec![(leader, candidate), (candidate, leader)]);
+                let after = self.random.between(50, 600) * MILLISECOND;
+                self.later(after, Later::Restart(between));
+            }
             Fault::Kill
             | Fault::PowerLoss
             | Fault::PowerLossInWrite

@@ -1,6 +1,5 @@
 //! The process of one JobManager.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use flott_coordinator::simulation::{JobManager, Probe};
@@ -49,10 +48,9 @@ impl Running {
     }
 }
 
-/// The settings of a JobManager with its data in `directory`.
-fn configuration(plan: &Plan, directory: &Path) -> Configuration {
+/// The settings of a JobManager of the plan.
+pub fn configuration(plan: &Plan) -> Configuration {
     let mut configuration = Configuration::default();
-    configuration.set(&options::RAFT_DIR, directory.join("data").display());
     configuration.set(
         &options::RAFT_HEARTBEAT_INTERVAL,
         format!("{} ms", plan.heartbeat_ms),
@@ -71,12 +69,12 @@ fn configuration(plan: &Plan, directory: &Path) -> Configuration {
 }
 
 /// What a JobManager's process does: it runs until it is killed, or until it ends itself.
-pub async fn main(plan: Plan, host: HostId, running: Running) {
+pub async fn main(mut configuration: Configuration, host: HostId, running: Running) {
     let directory = with(|kernel| kernel.files.directory(host));
+    configuration.set(&options::RAFT_DIR, directory.join("data").display());
     let incoming = network::listen(&address(host)).map(|stream| {
         Ok::<_, std::io::Error>(Connection::simulated(Box::new(stream), "a simulated peer"))
     });
-    let configuration = configuration(&plan, &directory);
     let started = JobManager::start(configuration, address(host), incoming).await;
     let why = match started {
         Ok(jobmanager) => {

@@ -48,10 +48,12 @@ pub enum Fault {
     Drift,
     /// Wall clocks jump.
     ClockJump,
+    /// A member does not hear the leader and stands for election, while the one that both hear is restarted at once.
+    QuickRestart,
 }
 
 impl Fault {
-    /// All of them.
+    /// Those that are drawn from. [`Self::QuickRestart`] comes on top, so that the plans of seeds stay what they were.
     pub const ALL: [Self; 20] = [
         Self::Kill,
         Self::PowerLoss,
@@ -98,6 +100,7 @@ impl Fault {
             Self::FailedSync => "fault: failed sync",
             Self::Drift => "fault: drift",
             Self::ClockJump => "fault: clock jump",
+            Self::QuickRestart => "fault: quick restart",
         }
     }
 }
@@ -142,6 +145,9 @@ impl Plan {
         let mut faults = Fault::ALL.to_vec();
         random.shuffle(&mut faults);
         faults.truncate(random.between(2, 10) as usize);
+        if Random::new(seed).permille(150) {
+            faults.push(Fault::QuickRestart);
+        }
         let (latency, jitter) = *random.pick(&[
             (50_000, 100_000),
             (200_000, 500_000),

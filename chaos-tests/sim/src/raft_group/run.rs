@@ -11,6 +11,7 @@ use crate::environment::Surroundings;
 use crate::invariants::reads;
 use crate::kernel::hosts::{Death, HostId};
 use crate::kernel::{self, MILLISECOND, SECOND, with};
+use crate::object_store::Store;
 use crate::random::Random;
 use crate::verdict::Verdict;
 use crate::world::{self, Step, World};
@@ -28,6 +29,8 @@ const RECOVERED_WRITES: usize = 30;
 pub enum Later {
     /// The process of that host is started.
     Start(HostId),
+    /// It is killed, and started again at once.
+    Restart(HostId),
     /// It is not stopped any more.
     Resume(HostId),
     /// These links do not work.
@@ -69,6 +72,7 @@ pub fn run(plan: Plan, mutants: &[Mutant], directory: &Path, narrates: bool) -> 
     world::enter(Surroundings::new(
         mutants.iter().copied(),
         plan.log_segment_bytes,
+        Store::default(),
     ));
     let mut random = plan.random.clone();
     let world = World::new(random.fork());
@@ -176,8 +180,10 @@ impl Group {
         }
         let running = Running::default();
         self.members[host] = running.clone();
-        self.world
-            .start(host, member::main(self.plan.clone(), host, running));
+        self.world.start(
+            host,
+            member::main(member::configuration(&self.plan), host, running),
+        );
     }
 
     /// The first members found the group.
@@ -330,6 +336,14 @@ impl Group {
         match what {
             Later::Start(host) => {
                 self.start(host);
+            }
+            Later::Restart(host) => {
+                if self.is_safety && self.world.is_up(host) {
+                    self.world.kill(host, &Death::Killed);
+                    std::mem::take(&mut self.members[host]).forget();
+                    let away = self.random.between(1, 30) * MILLISECOND;
+                    self.later(away, Later::Start(host));
+                }
             }
             Later::Resume(host) => with(|kernel| {
                 let host = &mut kernel.hosts[host];

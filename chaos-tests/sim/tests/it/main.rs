@@ -1,5 +1,6 @@
 //! A few seeds in every test run; many more by `make sim SEEDS=1-2000`.
 
+mod cluster;
 mod determinism;
 mod raft_group;
 
@@ -13,10 +14,16 @@ fn sim(arguments: &[&str]) -> Output {
     output.expect("the program starts")
 }
 
-/// The verdict on one seed, run in a process of its own.
+/// The verdict on one seed of a group of JobManagers, run in a process of its own.
 fn verdict(seed: u64, mutant: Option<&str>) -> Verdict {
+    verdict_of(seed, mutant, false)
+}
+
+/// The same, of a whole cluster if `cluster`.
+fn verdict_of(seed: u64, mutant: Option<&str>, cluster: bool) -> Verdict {
     let seed = seed.to_string();
     let mut arguments = vec!["--seed", &seed];
+    arguments.extend(cluster.then_some("--cluster"));
     arguments.extend(mutant.into_iter().flat_map(|mutant| ["--mutant", mutant]));
     let output = sim(&arguments);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

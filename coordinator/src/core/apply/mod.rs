@@ -16,12 +16,13 @@ mod rescale;
 
 use std::sync::Arc;
 
+use flott_node::Mutant;
 use flott_proto::Malformed;
 use flott_proto::ids::{AttemptNumber, JobId, LeaderEpoch, Namespace, NodeId};
 use flott_proto::wire::{self, command::Decision};
 
 use super::feature_level;
-use super::job::Job;
+use super::job::{Job, JobStatus};
 use super::state::{ActiveLeader, ClusterState, KvChanges, Response};
 
 /// Why a command changed nothing.
@@ -87,9 +88,12 @@ impl ClusterState {
                 address: activate.address.clone(),
             });
             kv::keep_leases(self);
+            if Mutant::EndedJobRevived.is_planted() {
+                self.revive();
+            }
             return Ok(Response::Applied);
         }
-        if epoch != self.epoch {
+        if epoch != self.epoch && !Mutant::DeposedLeaderDecides.is_planted() {
             return Err(Refused::new(format!(
                 "epoch {epoch} is not in office; {} is",
                 self.epoch
@@ -127,6 +131,16 @@ impl ClusterState {
             self.settle(account);
         }
         decided.map(|()| Response::Applied)
+    }
+
+    /// What must never happen: the defect of that name.
+    fn revive(&mut self) {
+        for job in self.jobs.clone().keys() {
+            let job = self.jobs.get_mut(job).map(Arc::make_mut);
+            if let Some(job) = job.filter(|job| job.status.is_terminal()) {
+                (job.status, job.ended_at_ms) = (JobStatus::Restarting, 0);
+            }
+        }
     }
 
     /// The job to change. It is copied first if a published version still holds it.

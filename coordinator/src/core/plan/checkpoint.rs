@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use flott_node::Mutant;
 use flott_proto::ids::{CheckpointId, TaskManagerId};
 use flott_proto::paths;
 use flott_proto::wire::{self, TaskState, command::Decision, job_manager_message::Message};
@@ -25,7 +26,7 @@ pub(super) fn drive(
     placement: &Placement<'_>,
     plan: &mut Plan,
 ) {
-    announce(job, placement, plan);
+    announce(situation, job, placement, plan);
     if let Some(pending) = &job.checkpoints.pending {
         trigger(job, placement, pending, plan);
         conclude(situation, job, pending, plan);
@@ -210,12 +211,17 @@ fn conclude(situation: Situation<'_>, job: &Job, pending: &PendingRecord, plan: 
 }
 
 /// Announces the newest checkpoint whose sink transactions may become visible, and checkpoints that came to nothing.
-fn announce(job: &Job, placement: &Placement<'_>, plan: &mut Plan) {
-    let newest = job
+fn announce(situation: Situation<'_>, job: &Job, placement: &Placement<'_>, plan: &mut Plan) {
+    let mut newest = job
         .checkpoints
         .latest()
         .map_or(CheckpointId::NONE, |latest| latest.id)
         .max(job.final_checkpoint);
+    if Mutant::AnnouncedTooSoon.is_planted()
+        && let Some(written) = situation.observed.metadata.get(&job.id)
+    {
+        newest = newest.max(written.checkpoint);
+    }
     let pending = job.checkpoints.pending.as_ref().map(|pending| pending.id);
     for (host, reported, told) in listeners(job, placement) {
         if newest > told.completed {
@@ -247,7 +253,8 @@ fn announce(job: &Job, placement: &Placement<'_>, plan: &mut Plan) {
 
 /// Ends the job once every sink has made the final checkpoint's output visible.
 fn end(job: &Job, placement: &Placement<'_>, plan: &mut Plan) {
-    if placement.all(|task| task.last_checkpoint_committed >= job.final_checkpoint) {
+    let has_committed = |task: &TaskView| task.last_checkpoint_committed >= job.final_checkpoint;
+    if placement.all(has_committed) || Mutant::EndedWithoutCommit.is_planted() {
         let end = wire::EndJob {
             job_id: job.id.to_string(),
             attempt: job.attempt.0,

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use flott_node::Mutant;
 use flott_proto::ids::{SubtaskId, TaskManagerId};
 use flott_proto::job_graph::JobGraph;
 use flott_proto::key_group::KeyGroupRange;
@@ -181,8 +182,12 @@ fn deployment(
 /// earlier subtask is for those that have key groups of it, and what has no key for exactly one (the worker's
 /// `channel_state` divides it).
 fn restore(job: &Job, subtask: &SubtaskId) -> wire::TaskDeployment {
-    let (Some(start), Some(vertex)) = (job.starts().next(), job.graph.vertex(&subtask.vertex))
-    else {
+    let mut starts = job.starts();
+    let start = match Mutant::OldestCheckpointRestored.is_planted() {
+        false => starts.next(),
+        true => starts.last(),
+    };
+    let (Some(start), Some(vertex)) = (start, job.graph.vertex(&subtask.vertex)) else {
         return wire::TaskDeployment::default();
     };
     let then = start.parallelism(&vertex.uid);

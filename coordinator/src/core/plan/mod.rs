@@ -25,6 +25,7 @@ mod slots;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use flott_node::Mutant;
 use flott_proto::ids::{AttemptNumber, CheckpointId, ClusterId, JobId, TaskManagerId};
 use flott_proto::state_handle::StateFile;
 use flott_proto::wire::command::Decision;
@@ -108,7 +109,9 @@ impl Situation<'_> {
                 Presence::Lost
             }
             Some(_) => Presence::There,
-            None if self.now.monotonic < self.observed.since + self.settings.reconnect_grace => {
+            None if self.now.monotonic < self.observed.since + self.settings.reconnect_grace
+                && !Mutant::NoReconnectGrace.is_planted() =>
+            {
                 Presence::Unknown
             }
             None => Presence::Lost,

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
-use flott_node::Failpoint;
+use flott_node::{Failpoint, Mutant};
 use flott_proto::ids::{CheckpointId, TaskId};
 use flott_proto::job_graph::FilesystemSink;
 use flott_proto::wire::{self, FileCommittable, FileSinkState, StateOrigin};
@@ -122,7 +122,11 @@ impl FileSink {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let there = visible.try_exists();
                 match there.map_err(unreadable("look for", &visible, &self.place))? {
-                    true => Ok(()),
+                    true => {
+                        #[cfg(feature = "simulation")]
+                        flott_node::simulation::happened("a rename was repeated");
+                        Ok(())
+                    }
                     false => Err(Error::user(
                         &self.place,
                         format!(
@@ -216,7 +220,10 @@ impl Operator for FileSink {
             }
         }
         let restored = std::mem::take(&mut self.prepared);
-        for file in &restored {
+        for file in restored
+            .iter()
+            .filter(|_| !Mutant::PreparedForgotten.is_planted())
+        {
             self.make_visible(file)?;
         }
         if !restored.is_empty() {
@@ -238,10 +245,12 @@ impl Operator for FileSink {
         self.flush()?;
         if let Some(open) = self.open.take() {
             let path = self.directory.join(&open.hidden_name);
-            open.file
-                .sync_all()
-                .map_err(unreadable("sync", &path, &self.place))?;
-            self.sync_directory()?;
+            if !Mutant::OutputNotSynced.is_planted() {
+                open.file
+                    .sync_all()
+                    .map_err(unreadable("sync", &path, &self.place))?;
+                self.sync_directory()?;
+            }
             self.prepared.push(FileCommittable {
                 checkpoint_id: checkpoint.0,
                 hidden_name: open.hidden_name,

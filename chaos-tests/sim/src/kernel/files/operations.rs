@@ -19,7 +19,9 @@ impl Kernel {
         }
         let host = host?;
         self.trace.add("file", &[host as u64]);
-        let dies = &mut self.hosts[host].dies_in_file_operation;
+        // Who works on the files of another machine dies on its own.
+        let own = self.current.unwrap_or(host);
+        let dies = &mut self.hosts[own].dies_in_file_operation;
         if let Some((left, death)) = dies {
             *left = left.saturating_sub(1);
             if *left == 0 {
