@@ -4,11 +4,12 @@
 //! - [`admin`]: for operators of the group; [`debug`]: what a debug bundle is told.
 //! - [`submit`]: what a submission has to pass before it is replicated.
 //! - [`show`]: replicated state and observation as clients see them.
-//! - `namespaces`: the service for tenants. `rescale`: another parallelism.
+//! - `namespaces`: the service for tenants. `rescale`: another parallelism. `changes`: waiting for what comes of it.
 //!
 //! What changes something, or has to be up to date, is for the leader; any other JobManager refuses and says where it is.
 
 mod admin;
+mod changes;
 mod debug;
 mod files;
 mod namespaces;
@@ -29,6 +30,7 @@ use tonic::{Request, Response, Status};
 
 pub(crate) use admin::Admin;
 
+use self::changes::Changes;
 use crate::core::{self, ClusterState, Job};
 use crate::leader::{Event, Inspection, Office};
 use crate::raft::{ProposeError, RaftError, RaftNode};
@@ -164,10 +166,7 @@ impl Dispatcher {
         }
         let (request_id, stop) = (request.request_id.clone(), request.stop);
         self.decide(Decision::RequestSavepoint(request)).await?;
-        let mut applied = self.raft.applied();
-        // What was before means nothing: a clone would tell of it at once, and again each time.
-        let mut office = self.office.clone();
-        office.mark_unchanged();
+        let mut changes = Changes::from_now(self.raft.applied(), &self.office);
         loop {
             let state = self.raft.state();
             let present = state
@@ -190,10 +189,8 @@ impl Dispatcher {
                 _ => {}
             }
             self.office()?;
-            tokio::select! {
-                changed = applied.changed() => changed.map_err(|_| not_leader(&self.raft))?,
-                changed = office.changed() => changed.map_err(|_| not_leader(&self.raft))?,
-            }
+            let changed = changes.next().await;
+            changed.map_err(|_| not_leader(&self.raft))?;
         }
     }
 }

@@ -3,6 +3,7 @@
 use flott_proto::wire::{self, command::Decision};
 use tonic::{Response, Status};
 
+use super::changes::Changes;
 use super::{Answer, Dispatcher};
 use crate::core::Job;
 use crate::task_managers::not_leader;
@@ -27,20 +28,15 @@ impl Dispatcher {
             parallelism,
         };
         self.decide(Decision::RescaleJob(rescale)).await?;
-        let mut applied = self.raft.applied();
-        // What was before means nothing: a clone would tell of it at once, and again each time.
-        let mut office = self.office.clone();
-        office.mark_unchanged();
+        let mut changes = Changes::from_now(self.raft.applied(), &self.office);
         loop {
             let job = self.job(&namespace, &job_id).await?;
             if let Some(outcome) = outcome(&job, parallelism) {
                 let attempt = outcome.map_err(Status::aborted)?;
                 return Ok(Response::new(wire::RescaleJobResponse { attempt }));
             }
-            tokio::select! {
-                changed = applied.changed() => changed.map_err(|_| not_leader(&self.raft))?,
-                changed = office.changed() => changed.map_err(|_| not_leader(&self.raft))?,
-            }
+            let changed = changes.next().await;
+            changed.map_err(|_| not_leader(&self.raft))?;
         }
     }
 

@@ -28,7 +28,7 @@ async fn an_object_that_was_linked_is_not_written_to_by_a_download() {
     assert!(storage.link_file("a/one", &local).await);
     assert!(!storage.link_file("a/none", &dir.path().join("none")).await);
     assert_eq!(storage.get_file("a/two", &local).await.unwrap(), 20);
-    assert_eq!(std::fs::read(&local).unwrap(), bytes(20));
+    assert_eq!(fs::read(&local).unwrap(), bytes(20));
     assert_eq!(storage.get("a/one").await.unwrap(), bytes(10));
     let memory = ObjectStorage::open("memory:///linked").unwrap();
     memory.put("a", bytes(1)).await.unwrap();
@@ -41,7 +41,7 @@ async fn a_file_that_nobody_writes_to_again_becomes_an_object_by_a_link() {
     let root = dir.path().join("objects");
     let storage = ObjectStorage::open(root.to_str().unwrap()).unwrap();
     let local = dir.path().join("local");
-    std::fs::write(&local, bytes(PART + 1)).unwrap();
+    fs::write(&local, bytes(PART + 1)).unwrap();
     assert!(storage.put_link("a/b/one", &local).await.unwrap());
     assert!(
         !storage.put_link("a/b/one", &local).await.unwrap(),
@@ -53,7 +53,7 @@ async fn a_file_that_nobody_writes_to_again_becomes_an_object_by_a_link() {
             .await
             .unwrap()
     );
-    std::fs::remove_file(&local).unwrap();
+    fs::remove_file(&local).unwrap();
     assert!(storage.get("a/b/one").await.unwrap() == bytes(PART + 1));
     storage.delete("a/b/one").await.unwrap();
     assert_eq!(storage.list("").await.unwrap(), []);
@@ -71,11 +71,11 @@ async fn keeps_its_promises(storage: &ObjectStorage, lengths: &[usize]) {
     let (source, copy) = (local.path().join("source"), local.path().join("copy"));
     for (number, &length) in lengths.iter().enumerate() {
         let path = format!("a/b/file-{number}");
-        std::fs::write(&source, bytes(length)).unwrap();
+        fs::write(&source, bytes(length)).unwrap();
         let size = storage.put_file(&path, &source).await.unwrap();
         assert_eq!(size, length as u64);
         assert_eq!(storage.get_file(&path, &copy).await.unwrap(), size);
-        let found = std::fs::read(&copy).unwrap();
+        let found = fs::read(&copy).unwrap();
         assert!(found == bytes(length), "{length} bytes");
     }
     storage.put("a/b/whole", bytes(10)).await.unwrap();
@@ -113,7 +113,7 @@ async fn a_directory_keeps_the_promises_and_is_left_empty() {
     let root = local.path().join("made/on demand");
     let storage = ObjectStorage::open(root.to_str().unwrap()).unwrap();
     keeps_its_promises(&storage, &LENGTHS).await;
-    assert_eq!(std::fs::read_dir(&root).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
     assert_eq!(storage.root(), root.to_str().unwrap());
     let url = url::Url::from_directory_path(&root).unwrap();
     storage.put("x", bytes(5)).await.unwrap();
@@ -211,12 +211,12 @@ fn roots_are_normalised_or_refused() {
 async fn a_directory_that_cannot_be_made_yet_fails_each_request_until_it_can() {
     let local = tempfile::tempdir().unwrap();
     let in_the_way = local.path().join("in the way");
-    std::fs::write(&in_the_way, "a file").unwrap();
+    fs::write(&in_the_way, "a file").unwrap();
     let root = in_the_way.join("checkpoints");
     let storage = ObjectStorage::open(root.to_str().unwrap()).unwrap();
     assert!(storage.put("a/b", bytes(10)).await.is_err());
 
-    std::fs::remove_file(&in_the_way).unwrap();
+    fs::remove_file(&in_the_way).unwrap();
     storage.put("a/b", bytes(10)).await.unwrap();
     assert_eq!(storage.get("a/b").await.unwrap(), bytes(10));
     assert!(root.join("a/b").is_file());

@@ -145,7 +145,7 @@ fn parse(line: &str) -> Option<Row> {
         greatest: number()?,
         total: number()?,
     };
-    (ms % WINDOW == 0 && columns.next().is_none()).then_some(row)
+    (ms.is_multiple_of(WINDOW) && columns.next().is_none()).then_some(row)
 }
 
 /// Job, attempt, number: `part-<job>-<vertex>-<subtask>-<number>-<attempt>.csv`. Jobs that go on from others have higher ids.

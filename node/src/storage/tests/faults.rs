@@ -20,12 +20,12 @@ async fn each_call_works(server: &S3Server) {
     let storage = server.storage().with_request_timeout(DEADLINE);
     let local = tempfile::tempdir().unwrap();
     let (source, copy) = (local.path().join("source"), local.path().join("copy"));
-    std::fs::write(&source, bytes(PART + 1)).unwrap();
+    fs::write(&source, bytes(PART + 1)).unwrap();
     storage.put("a/whole", bytes(100)).await.unwrap();
     storage.put_file("a/file", &source).await.unwrap();
     assert_eq!(storage.get("a/whole").await.unwrap(), bytes(100));
     storage.get_file("a/file", &copy).await.unwrap();
-    assert!(std::fs::read(&copy).unwrap() == bytes(PART + 1));
+    assert!(fs::read(&copy).unwrap() == bytes(PART + 1));
     assert!(storage.exists("a/file").await.unwrap());
     assert_eq!(storage.list("a").await.unwrap().len(), 2);
     storage.delete("a/file").await.unwrap();
@@ -41,8 +41,8 @@ async fn each_call_works(server: &S3Server) {
 async fn each_outcome(storage: &ObjectStorage) -> Vec<(&'static str, Result<(), Error>)> {
     let local = tempfile::tempdir().unwrap();
     let (small, large) = (local.path().join("small"), local.path().join("large"));
-    std::fs::write(&small, bytes(100)).unwrap();
-    std::fs::write(&large, bytes(PART + 1)).unwrap();
+    fs::write(&small, bytes(100)).unwrap();
+    fs::write(&large, bytes(PART + 1)).unwrap();
     let copy = local.path().join("copy");
     let outcomes = futures::join!(
         storage.put("a/x", bytes(1)),
@@ -125,7 +125,7 @@ async fn a_slow_body_is_waited_for_while_it_moves() {
     let local = tempfile::tempdir().unwrap();
     let copy = local.path().join("copy");
     storage.get_file("x", &copy).await.unwrap();
-    assert!(std::fs::read(&copy).unwrap() == bytes(1000));
+    assert!(fs::read(&copy).unwrap() == bytes(1000));
     assert_eq!(server.calls().len(), 2, "{:?}", server.calls());
 }
 
@@ -197,7 +197,7 @@ async fn a_part_that_fails_is_sent_again_alone() {
     server.plan(|call| (call.operation == PutPart && call.attempt <= 2).then_some(Status(500)));
     let (storage, local) = (server.storage(), tempfile::tempdir().unwrap());
     let (source, copy) = (local.path().join("source"), local.path().join("copy"));
-    std::fs::write(&source, bytes(2 * PART + 1)).unwrap();
+    fs::write(&source, bytes(2 * PART + 1)).unwrap();
     storage.put_file("file", &source).await.unwrap();
     let counts = [CreateMultipart, PutPart, CompleteMultipart, AbortMultipart];
     assert_eq!(
@@ -205,7 +205,7 @@ async fn a_part_that_fails_is_sent_again_alone() {
         [1, 9, 1, 0]
     );
     storage.get_file("file", &copy).await.unwrap();
-    assert!(std::fs::read(&copy).unwrap() == bytes(2 * PART + 1));
+    assert!(fs::read(&copy).unwrap() == bytes(2 * PART + 1));
 }
 
 #[tokio::test]
@@ -223,7 +223,7 @@ async fn an_upload_in_parts_that_fails_or_is_given_up_leaves_no_parts() {
     let server = S3Server::start().await;
     let (storage, local) = (server.storage(), tempfile::tempdir().unwrap());
     let source = local.path().join("source");
-    std::fs::write(&source, bytes(2 * PART + 1)).unwrap();
+    fs::write(&source, bytes(2 * PART + 1)).unwrap();
     for failing in [PutPart, CompleteMultipart] {
         server.plan(move |call| (call.operation == failing).then_some(Status(500)));
         let failed = storage.put_file("file", &source).await;
