@@ -59,7 +59,7 @@ pub const OF_CLUSTERS: &[&str] = &[
     "a rename was repeated",
     "an attempt began from a checkpoint",
     "an attempt began from a savepoint",
-    "an attempt began at another parallelism",
+    "a job changed its parallelism",
     "a checkpoint completed",
     "a checkpoint was given up",
     "a checkpoint had rows in flight",

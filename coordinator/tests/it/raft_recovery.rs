@@ -154,6 +154,12 @@ async fn a_log_without_the_snapshot_before_it_is_refused() {
     let mut cluster = Cluster::formed(1, 5).await;
     let epoch = cluster.activate().await;
     cluster.submit(epoch, 60).await;
+    let has_dropped = async || {
+        let entries = cluster.raft(0).log_tail(u32::MAX).await;
+        let first = entries.first()?.index;
+        (first > 1).then_some(())
+    };
+    cluster.wait_for("the log to be cut", has_dropped).await;
     cluster.kill(0).await;
     fs::remove_dir_all(cluster.directory(0).join("snapshots")).unwrap();
     let refused = Member::start(cluster.config(0), free_port())

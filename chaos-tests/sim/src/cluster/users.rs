@@ -307,7 +307,9 @@ impl User {
 }
 
 fn is_about_leadership(status: &Status) -> bool {
-    status.code() == Code::FailedPrecondition && status.message().contains("lead")
+    let about = ["lead", "in office"];
+    let mut about = about.iter();
+    status.code() == Code::FailedPrecondition && about.any(|what| status.message().contains(what))
 }
 
 async fn call(mut client: JobManagerClient<Channel>, wish: Wish) -> Result<(), Status> {

@@ -166,9 +166,9 @@ fn count_changes(before: &ClusterState, after: &ClusterState, earlier: &Job, job
             Some(_) => count("an attempt began from a checkpoint"),
             None => count("an attempt began empty"),
         }
-        if job.parallelism() != earlier.parallelism() {
-            count("an attempt began at another parallelism");
-        }
+    }
+    if job.parallelism() != earlier.parallelism() {
+        count("a job changed its parallelism");
     }
     let (old, new) = (&earlier.checkpoints, &job.checkpoints);
     if new.completed_count > old.completed_count {
