@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,9 +54,7 @@ fn main() -> ExitCode {
 
 #[expect(clippy::print_stdout, reason = "this is what it is for")]
 fn one(arguments: &Arguments, seed: u64) -> ExitCode {
-    let directory = arguments
-        .directory
-        .join(format!("flott-sim-{}-{seed}", std::process::id()));
+    let directory = directory_of(&arguments.directory, seed);
     let mutants: Vec<Mutant> = match &arguments.mutant {
         None => Vec::new(),
         Some(name) => match Mutant::named(name) {
@@ -112,6 +110,16 @@ fn one(arguments: &Arguments, seed: u64) -> ExitCode {
     let code = if verdict.is_clean() { 0 } else { 1 };
     // The processes of the simulation are left as they stand.
     std::process::exit(code)
+}
+
+/// A new directory for the simulated disks. Its name is in paths that processes send each other, and so in the trace: it is
+/// the same each time, unless another run of the seed has it.
+fn directory_of(parent: &Path, seed: u64) -> PathBuf {
+    let own = parent.join(format!("flott-sim-{seed}"));
+    match std::fs::create_dir(&own) {
+        Ok(()) => own,
+        Err(_) => parent.join(format!("flott-sim-{seed}-{}", std::process::id())),
+    }
 }
 
 /// What many seeds came to.
