@@ -13,25 +13,21 @@ fn is_clean(seed: u64) {
 }
 
 #[test]
-#[ignore = "a minute each in a debug build; `make sim-cluster` runs many"]
 fn a_first_cluster_loses_nothing_and_repeats_nothing() {
     is_clean(1);
 }
 
 #[test]
-#[ignore = "a minute each in a debug build; `make sim-cluster` runs many"]
 fn a_second_cluster_loses_nothing_and_repeats_nothing() {
     is_clean(2);
 }
 
 #[test]
-#[ignore = "a minute each in a debug build; `make sim-cluster` runs many"]
 fn a_third_cluster_loses_nothing_and_repeats_nothing() {
     is_clean(3);
 }
 
 #[test]
-#[ignore = "a minute each in a debug build; `make sim-cluster` runs many"]
 fn the_same_cluster_does_the_same_twice() {
     let (once, again) = (verdict_of(4, None, true), verdict_of(4, None, true));
     assert!(once.events > 1000, "something happened: {once:?}");
@@ -42,7 +38,6 @@ fn the_same_cluster_does_the_same_twice() {
 }
 
 #[test]
-#[ignore = "a minute each in a debug build; `make sim-cluster` runs many"]
 fn a_job_that_begins_from_too_old_a_checkpoint_is_noticed() {
     let caught = (1..=10).any(|seed| {
         let verdict = verdict_of(seed, Some("OldestCheckpointRestored"), true);

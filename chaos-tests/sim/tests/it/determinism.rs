@@ -4,7 +4,7 @@ use crate::verdict;
 
 #[test]
 fn the_same_seed_does_the_same_twice() {
-    let (once, again) = (verdict(7, None), verdict(7, None));
+    let (once, again) = (verdict(2, None), verdict(2, None));
     assert!(once.events > 1000, "something happened: {once:?}");
     assert_eq!(
         (once.trace, once.events, once.counts),
@@ -12,7 +12,7 @@ fn the_same_seed_does_the_same_twice() {
     );
     assert_ne!(
         once.trace,
-        verdict(8, None).trace,
+        verdict(3, None).trace,
         "another seed does other things"
     );
 }
