@@ -185,7 +185,7 @@ fn many(arguments: &Arguments) -> ExitCode {
     for what in &missing {
         println!("{:>12}  {what}", "never");
     }
-    if sum.failed.is_empty() && !(is_due && !missing.is_empty()) {
+    if sum.failed.is_empty() && (!is_due || missing.is_empty()) {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
