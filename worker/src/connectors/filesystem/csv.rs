@@ -5,6 +5,7 @@
 //!
 //! A record ends at a line feed, so that positions lie between whole lines; a carriage return before it is dropped.
 
+use std::io::Read;
 use std::path::Path;
 
 use arrow::datatypes::SchemaRef;
@@ -25,6 +26,8 @@ pub(super) struct CsvRecords {
     /// Where `reader` began.
     base_offset: u64,
     base_line: u64,
+    /// Line feeds that `reader` got ahead of the split's bytes: see [`behind_a_line`].
+    ahead: u64,
     /// The field of each column.
     fields: Vec<usize>,
     /// The type of each column is STRING.
@@ -44,11 +47,17 @@ impl CsvRecords {
         (offset, line): (u64, u64),
         place: &str,
     ) -> Result<Self, Error> {
+        let bytes = split::open(path, offset, place)?;
+        let (bytes, ahead) = match offset {
+            0 => (bytes, 0),
+            _ => (behind_a_line(bytes), 1),
+        };
         let mut records = Self {
-            reader: reader(format, split::open(path, offset, place)?),
+            reader: reader(format, bytes),
             record: ByteRecord::new(),
             base_offset: offset,
             base_line: line,
+            ahead,
             fields: (0..schema.fields().len()).collect(),
             strings: strings(schema),
             width: schema.fields().len(),
@@ -105,7 +114,10 @@ impl CsvRecords {
     /// Decompressed bytes and lines before the next record.
     pub(super) fn position(&self) -> (u64, u64) {
         let at = self.reader.position();
-        (self.base_offset + at.byte(), self.base_line + at.line() - 1)
+        (
+            self.base_offset + at.byte().saturating_sub(self.ahead),
+            self.base_line + (at.line() - 1).saturating_sub(self.ahead),
+        )
     }
 
     /// The first line of the record that was read last, counted from 1.
@@ -120,7 +132,7 @@ impl CsvRecords {
         let begin = self.record.position().map_or(1, csv::Position::line);
         let end = self.reader.position().line();
         let terminated = u64::from(end - begin > within);
-        self.base_line + end - terminated - within
+        self.base_line + end - self.ahead - terminated - within
     }
 
     /// Reads one record into `rows`; `None` at the end.
@@ -176,6 +188,12 @@ impl std::fmt::Debug for CsvRecords {
             .field("position", &self.position())
             .finish_non_exhaustive()
     }
+}
+
+/// The bytes with an empty line before them, which the reader passes over. It would drop a byte order mark that it begins
+/// with, but in mid-file that belongs to the first field.
+fn behind_a_line(bytes: Bytes) -> Bytes {
+    Box::new(b"\n".as_slice().chain(bytes))
 }
 
 fn reader(format: &CsvFormat, bytes: Bytes) -> Reader<Bytes> {

@@ -15,7 +15,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{self, Path, PathBuf};
 
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
@@ -143,11 +143,24 @@ impl FileSink {
         }
     }
 
-    /// A name is durable once its directory is.
-    fn sync_directory(&self) -> Result<(), Error> {
-        File::open(&self.directory)
+    /// Makes the directory. Its name has to be as durable as the files in it, and so have those of the directories above
+    /// it that were not there either.
+    fn make_directory(&self) -> Result<(), Error> {
+        let made = || unreadable("make the directory", &self.directory, &self.place);
+        let directory = path::absolute(&self.directory).map_err(made())?;
+        let missing = directory.ancestors().take_while(|path| !path.exists());
+        // One that is there may have been made by an attempt that died before it came to this.
+        let unsynced = missing.count().max(1);
+        fs::create_dir_all(&directory).map_err(made())?;
+        let mut parents = directory.ancestors().skip(1).take(unsynced);
+        parents.try_for_each(|parent| self.sync(parent))
+    }
+
+    /// Names are durable once their directory is.
+    fn sync(&self, directory: &Path) -> Result<(), Error> {
+        File::open(directory)
             .and_then(|directory| directory.sync_all())
-            .map_err(unreadable("sync", &self.directory, &self.place))
+            .map_err(unreadable("sync", directory, &self.place))
     }
 
     /// Deletes the hidden files that earlier attempts of the subtasks whose heir this one is left behind.
@@ -207,11 +220,7 @@ impl Operator for FileSink {
         let task = &ctx.chain.task;
         self.task = Some(task.clone());
         self.origin = restore::origin::<FileSinkState>(ctx);
-        fs::create_dir_all(&self.directory).map_err(unreadable(
-            "make the directory",
-            &self.directory,
-            &self.place,
-        ))?;
+        self.make_directory()?;
         // Where the parallelism changed, subtask i is the heir of every earlier subtask that is i modulo it.
         for state in restore::states_of::<FileSinkState>(ctx)? {
             let from = state.origin.unwrap_or_default().subtask;
@@ -227,7 +236,7 @@ impl Operator for FileSink {
             self.make_visible(file)?;
         }
         if !restored.is_empty() {
-            self.sync_directory()?;
+            self.sync(&self.directory)?;
         }
         self.delete_leftovers(task)
     }
@@ -249,7 +258,7 @@ impl Operator for FileSink {
                 open.file
                     .sync_all()
                     .map_err(unreadable("sync", &path, &self.place))?;
-                self.sync_directory()?;
+                self.sync(&self.directory)?;
             }
             self.prepared.push(FileCommittable {
                 checkpoint_id: checkpoint.0,
@@ -274,7 +283,7 @@ impl Operator for FileSink {
             committed += 1;
         }
         if committed > 0 {
-            self.sync_directory()?;
+            self.sync(&self.directory)?;
             self.prepared.retain(|file| !due(file));
             Failpoint::CommitEnds.pass();
         }

@@ -289,14 +289,6 @@ mod tests {
                 "{offset}, {line}"
             );
         }
-        // The CSV reader drops a byte order mark wherever it begins: at such a place it does not go on as it was.
-        if bytes
-            .windows(3)
-            .skip(1)
-            .any(|mark| mark == [0xEF, 0xBB, 0xBF])
-        {
-            return;
-        }
         let middle = ends.len() / 2;
         if let Some(from) = ends.get(middle) {
             let (again, unfit_again) = read(path, format, *from);
@@ -340,6 +332,7 @@ mod tests {
             format!("{header}{row}{row}"),
             format!("{header}2,\"a \"\"b\"\",\n c\",,,,,,,\r\n\n{row}"),
             format!("c8,c7,more,c6,c5,c4,c3,c2,c1,c0\n{row}"),
+            format!("\u{feff}{header}{row}\u{feff}{row}\u{feff}{row}{row}"),
         ];
         let format = |header| {
             Format::Csv(CsvFormat {
