@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # What the loss of a TaskManager costs a job with much state: SIGKILL to one of two that have a task each, with a third to
 # take over.
-# Usage: recovery.sh FLOTT [MEGABYTES]. Needs about four times as much disk as MEGABYTES (500).
+# Usage: recovery.sh FLOTT [MEGABYTES [STORAGE]]. Needs about four times as much disk as MEGABYTES (500). STORAGE is the
+# directory or s3:// address for checkpoints, whose credentials the environment has.
 set -euo pipefail
-flott=$1 megabytes=${2:-500}
+flott=$1 megabytes=${2:-500} storage=${3:-}
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/cluster.sh"
 start_cluster --taskmanagers 3 --slots 1
 fast_job
-job=$(submit "$dir/job.sql" -p 2 -D execution.checkpointing.interval=2s)
+job=$(submit "$dir/job.sql" -p 2 -D execution.checkpointing.interval=2s ${storage:+-D execution.checkpointing.dir="$storage"})
 grow_to "$megabytes"
 
 victim=$("$flott" info "$job" | awk 'NF >= 5 && $(NF - 3) == "0/2" { print $NF; exit }')

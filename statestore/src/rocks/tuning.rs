@@ -27,12 +27,24 @@ const ARENA_BLOCK_BYTES: usize = 256 << 10;
 /// groups, large enough that linking and naming all of them with each checkpoint takes no time.
 const TARGET_FILE_BYTES: u64 = 32 << 20;
 
-/// Sorted runs that a read may have to look through before they are merged. See [`tuned`].
-const SORTED_RUNS_MAX: i32 = 24;
+/// From so many sorted runs on it is asked how much of them is garbage. Fewer would rewrite a small state, or one that does
+/// not live long, with every few checkpoints.
+const SORTED_RUNS_MIN: i32 = 24;
+
+/// So many sorted runs of like size are merged, whatever is garbage in them: what a read may have to look through. See
+/// [`tuned`].
+const SORTED_RUNS_MAX: i32 = 128;
 
 /// Overwritten and deleted entries may take this much beside the live ones before all is rewritten. Less makes a restore
 /// faster and the average checkpoint larger.
-const GARBAGE_PERCENT_MAX: i32 = 100;
+const GARBAGE_PERCENT_MAX: i32 = 125;
+
+/// Bits of a run's bloom filter for each of its keys. A key that is not in a run costs the reading of a block in one of
+/// 2,000 runs; with the usual 10 bits it would be one of 100, about one for each read when there are most runs.
+const FILTER_BITS: f64 = 16.0;
+
+/// What a read decompresses, for which it looks in one place of the whole state: little.
+const BLOCK_BYTES: usize = 4 << 10;
 
 /// Flushes and compactions of one database at a time: small merges go on while a large one runs. The threads are shared
 /// by all databases of the process.
@@ -83,17 +95,18 @@ impl fmt::Debug for Memory {
 /// **Compaction.** Checkpoints are frequent, so every flush makes a small sorted run whose keys lie all over the key
 /// space. Under levelled compaction each such run meets all of the next level: with all data in one level, as is usual
 /// below its base size of 256 MB, every fourth checkpoint would rewrite, and upload, the whole state. Universal
-/// compaction merges runs of like size instead: a byte is rewritten about log(state / change) times, and everything
-/// is rewritten only when the garbage reaches [`GARBAGE_PERCENT_MAX`]. The more runs may be there, the fewer merges: of
-/// 1 GB of which a tenth changes between checkpoints, 8 runs and 50 % of garbage upload 3.5 times the change, 24 and 100 %
-/// twice. The price is space, and that reads look through more runs, which bloom filters make cheap.
+/// compaction merges runs of like size instead, and rewrites everything only when the garbage reaches
+/// [`GARBAGE_PERCENT_MAX`]. With as many runs as it takes changes until then, a byte is uploaded when it is flushed, and
+/// 0.8 times more on average; each merge before would upload it once more. So [`SORTED_RUNS_MAX`] is about what a
+/// state has of which 1 % changes between checkpoints. The price is space, that a restore opens more files, and that reads
+/// look through more runs, which [`FILTER_BITS`] and small blocks make up for.
 ///
 /// A memtable may take all that memtables may: two of half the size would be two runs for each checkpoint.
 pub(super) fn tuned(memory: &Memory) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(&memory.cache);
-    table.set_block_size(8 << 10);
-    table.set_bloom_filter(10.0, false);
+    table.set_block_size(BLOCK_BYTES);
+    table.set_bloom_filter(FILTER_BITS, false);
     table.set_whole_key_filtering(true);
     table.set_optimize_filters_for_memory(true);
     // Inside the budget, not beside it.
@@ -104,6 +117,7 @@ pub(super) fn tuned(memory: &Memory) -> Options {
 
     let mut universal = UniversalCompactOptions::default();
     universal.set_max_size_amplification_percent(GARBAGE_PERCENT_MAX);
+    universal.set_min_merge_width(SORTED_RUNS_MAX);
 
     let mut options = Options::default();
     options.set_block_based_table_factory(&table);
@@ -118,7 +132,7 @@ pub(super) fn tuned(memory: &Memory) -> Options {
     options.set_memtable_whole_key_filtering(true);
     options.set_compaction_style(DBCompactionStyle::Universal);
     options.set_universal_compaction_options(&universal);
-    options.set_level_zero_file_num_compaction_trigger(SORTED_RUNS_MAX);
+    options.set_level_zero_file_num_compaction_trigger(SORTED_RUNS_MIN);
     options.set_level_zero_slowdown_writes_trigger(8 * SORTED_RUNS_MAX);
     options.set_level_zero_stop_writes_trigger(16 * SORTED_RUNS_MAX);
     options.set_level_compaction_dynamic_level_bytes(true);
@@ -130,6 +144,8 @@ pub(super) fn tuned(memory: &Memory) -> Options {
     options.set_manifest_preallocation_size(MANIFEST_BYTES);
     options.set_allow_fallocate(false);
     options.set_avoid_flush_during_shutdown(true);
+    // A restore would read something of every file for it.
+    options.set_skip_stats_update_on_db_open(true);
     options.set_log_level(LogLevel::Warn);
     options.set_keep_log_file_num(1);
     options.set_stats_dump_period_sec(0);

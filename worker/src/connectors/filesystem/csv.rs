@@ -19,15 +19,18 @@ use crate::operators::names;
 
 const BUFFER: usize = 64 * 1024;
 
+/// A record that is read before those in mid-file: the reader would drop a byte order mark that it begins with, but there it
+/// belongs to the first field.
+const AHEAD: &[u8] = b"-\n";
+
 /// An open CSV split.
 pub(super) struct CsvRecords {
     reader: Reader<Bytes>,
     record: ByteRecord,
-    /// Where `reader` began.
+    /// Where reading began: in the file, and in what `reader` gets.
     base_offset: u64,
     base_line: u64,
-    /// Line feeds that `reader` got ahead of the split's bytes: see [`behind_a_line`].
-    ahead: u64,
+    begin: csv::Position,
     /// The field of each column.
     fields: Vec<usize>,
     /// The type of each column is STRING.
@@ -48,16 +51,21 @@ impl CsvRecords {
         place: &str,
     ) -> Result<Self, Error> {
         let bytes = split::open(path, offset, place)?;
-        let (bytes, ahead) = match offset {
-            0 => (bytes, 0),
-            _ => (behind_a_line(bytes), 1),
+        let mut record = ByteRecord::new();
+        let mut reader = match offset {
+            0 => reader(format, bytes),
+            _ => reader(format, Box::new(AHEAD.chain(bytes))),
         };
+        if offset > 0 {
+            let read = reader.read_byte_record(&mut record);
+            read.map_err(unreadable(path, place))?;
+        }
         let mut records = Self {
-            reader: reader(format, bytes),
-            record: ByteRecord::new(),
+            begin: reader.position().clone(),
+            reader,
+            record,
             base_offset: offset,
             base_line: line,
-            ahead,
             fields: (0..schema.fields().len()).collect(),
             strings: strings(schema),
             width: schema.fields().len(),
@@ -69,7 +77,7 @@ impl CsvRecords {
             let read = if offset == 0 {
                 records.reader.read_byte_record(&mut header)
             } else {
-                reader(format, split::open(path, 0, place)?).read_byte_record(&mut header)
+                self::reader(format, split::open(path, 0, place)?).read_byte_record(&mut header)
             };
             read.map_err(unreadable(path, place))?;
             records.find_columns(&header, schema, path, place)?;
@@ -115,8 +123,8 @@ impl CsvRecords {
     pub(super) fn position(&self) -> (u64, u64) {
         let at = self.reader.position();
         (
-            self.base_offset + at.byte().saturating_sub(self.ahead),
-            self.base_line + (at.line() - 1).saturating_sub(self.ahead),
+            self.base_offset + at.byte() - self.begin.byte(),
+            self.base_line + at.line() - self.begin.line(),
         )
     }
 
@@ -132,7 +140,7 @@ impl CsvRecords {
         let begin = self.record.position().map_or(1, csv::Position::line);
         let end = self.reader.position().line();
         let terminated = u64::from(end - begin > within);
-        self.base_line + end - self.ahead - terminated - within
+        self.base_line + 1 + end - self.begin.line() - terminated - within
     }
 
     /// Reads one record into `rows`; `None` at the end.
@@ -188,12 +196,6 @@ impl std::fmt::Debug for CsvRecords {
             .field("position", &self.position())
             .finish_non_exhaustive()
     }
-}
-
-/// The bytes with an empty line before them, which the reader passes over. It would drop a byte order mark that it begins
-/// with, but in mid-file that belongs to the first field.
-fn behind_a_line(bytes: Bytes) -> Bytes {
-    Box::new(b"\n".as_slice().chain(bytes))
 }
 
 fn reader(format: &CsvFormat, bytes: Bytes) -> Reader<Bytes> {
