@@ -40,8 +40,8 @@ const SORTED_RUNS_MAX: i32 = 128;
 const GARBAGE_PERCENT_MAX: i32 = 125;
 
 /// Bits of a run's bloom filter for each of its keys. A key that is not in a run costs the reading of a block in one of
-/// 2,000 runs; with the usual 10 bits it would be one of 100, about one for each read when there are most runs.
-const FILTER_BITS: f64 = 16.0;
+/// 800 runs; with the usual 10 bits it would be one of 100, about one for each read when there are most runs.
+const FILTER_BITS: f64 = 14.0;
 
 /// What a read decompresses, for which it looks in one place of the whole state: little.
 const BLOCK_BYTES: usize = 4 << 10;
@@ -106,6 +106,8 @@ pub(super) fn tuned(memory: &Memory) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(&memory.cache);
     table.set_block_size(BLOCK_BYTES);
+    // What is alike in the keys of neighbours is kept once: so many small blocks need no more memory for their index.
+    table.set_index_block_restart_interval(16);
     table.set_bloom_filter(FILTER_BITS, false);
     table.set_whole_key_filtering(true);
     table.set_optimize_filters_for_memory(true);
