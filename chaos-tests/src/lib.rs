@@ -5,7 +5,7 @@
 //! - [`workload`]: jobs with inputs made up by rule, and clients whose every answer is written down ([`history`]).
 //! - [`campaign`]: `chaos run`: all workloads and faults at once, from a seed.
 //! - [`target`]: where `chaos run` takes place: any cluster by its addresses, or processes and a network of our own.
-//! - [`faults`]: what is done to the processes, their network and their disks; all of it follows from a [`seed`].
+//! - [`faults`]: what is done to the processes, their network and their disks; all of it follows from a seed.
 //! - [`invariants`]: what must hold whatever was broken.
 //! - [`runs`]: all of that put together, with a verdict ([`report`]). The program `chaos` starts them.
 //!
@@ -22,6 +22,5 @@ pub mod invariants;
 pub mod peers;
 pub mod report;
 pub mod runs;
-pub mod seed;
 pub mod target;
 pub mod workload;

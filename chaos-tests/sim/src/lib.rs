@@ -23,7 +23,6 @@ pub mod invariants;
 pub mod kernel;
 pub mod object_store;
 pub mod raft_group;
-pub mod random;
 pub mod sometimes;
 pub mod verdict;
 pub mod world;

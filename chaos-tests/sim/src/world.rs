@@ -8,11 +8,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use flott_chaos_basis::random::Random;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::kernel::hosts::{Death, HostId};
 use crate::kernel::{self, with};
-use crate::random::Random;
 
 /// The machines and what runs on them.
 #[derive(Debug)]

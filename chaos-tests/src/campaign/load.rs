@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use flott_chaos_basis::random::Random;
+use flott_chaos_basis::sequence::Sequence;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::observe::Observer;
 use crate::history::Operation;
 use crate::invariants::jobs::Event;
-use crate::seed::Random;
 use crate::target::client::Client;
 use crate::workload::registers::{Client as RegisterClient, Kind, Registers};
-use crate::workload::sequence::Sequence;
 
 /// Begins the names of all jobs of a run.
 pub const NAME: &str = "chaos";
@@ -112,7 +112,7 @@ pub async fn work_jobs(
             id: id.clone(),
             ended_ms: observer.now_ms(),
         });
-        let pause = random.between(JOB_PAUSE.0, JOB_PAUSE.1);
+        let pause = random.duration(JOB_PAUSE.0, JOB_PAUSE.1);
         client.clock.sleep(pause).await;
         if let Some(id) = id
             && random.percent(50)

@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use flott_chaos_basis::random::Random;
 use serde::{Deserialize, Serialize};
 
 use super::fault::{Kind, Step, Whom};
-use crate::seed::Random;
 
 /// The format of plans; an older one is refused.
 pub const VERSION: u32 = 1;
@@ -283,7 +283,7 @@ fn schedule(random: &mut Random, kinds: &[Kind], knobs: &Knobs, length: Duration
         }
         let kind = due.swap_remove(random.below(due.len() as u64) as usize);
         let (least, most) = kind.lasts();
-        let lasts = random.between(least, most).as_millis() as u64;
+        let lasts = random.duration(least, most).as_millis() as u64;
         let (whom, amount) = choose_whom(random, kind, knobs);
         steps.push(Step {
             at_ms: at,

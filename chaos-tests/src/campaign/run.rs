@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use flott_chaos_basis::random::Random;
 use flott_node::SharedClock;
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -25,12 +26,11 @@ use super::undo::{self, Journal};
 use crate::invariants::sequence::{Extent, Reader};
 use crate::runs::Overdue;
 use crate::runs::linearizability::{final_reads, show_liveness};
-use crate::seed::Random;
 use crate::target::client::{Client, all_tasks_run, is_terminal};
 use crate::target::local::Local;
 use crate::target::store::Store;
 use crate::workload::registers::Registers;
-use crate::workload::sequence::Sequence;
+use crate::workload::sequence::sequence;
 
 /// For the first checkpoint and the first committed records.
 const WARM_UP_BOUND: Duration = Duration::from_secs(120);
@@ -167,10 +167,7 @@ impl Run<'_> {
         let (stop, stop_observer) = (CancellationToken::new(), CancellationToken::new());
         let mut helpers = JoinSet::new();
         if plan.workloads.contains(&Workload::Seq) {
-            let sequence = Sequence {
-                records: plan.knobs.records,
-                records_per_second: plan.knobs.records_per_second,
-            };
+            let sequence = sequence(plan.knobs.records, plan.knobs.records_per_second);
             let parallelism = plan.knobs.parallelism;
             let directory = &self.course.directory;
             let job = load::sequence(

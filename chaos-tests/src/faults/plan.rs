@@ -7,9 +7,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use flott_chaos_basis::random::Random;
 use serde::Serialize;
-
-use crate::seed::Random;
 
 /// Faults at the same time.
 const OVERLAP_MAX: usize = 2;
@@ -124,7 +123,7 @@ impl Plan {
         let first = random.below(3) as usize;
         kinds.rotate_left(first);
         let mut steps: Vec<Step> = Vec::new();
-        let mut at = random.between(Duration::from_millis(100), Duration::from_millis(600));
+        let mut at = random.duration(Duration::from_millis(100), Duration::from_millis(600));
         while at < length {
             let fault = match kinds.pop() {
                 Some(fault) => fault,
@@ -140,7 +139,7 @@ impl Plan {
             // The first ones leave time for those that every plan has to have.
             let most = if kinds.is_empty() { most } else { length / 5 };
             let left = length.saturating_sub(at);
-            let lasts = random.between(least, most.min(left).max(least));
+            let lasts = random.duration(least, most.min(left).max(least));
             steps.push(Step {
                 at,
                 lasts,
@@ -148,11 +147,11 @@ impl Plan {
                 whom,
             });
             at = if random.percent(OVERLAP_PERCENT) {
-                let at = at + random.between(STAGGER.0, STAGGER.1);
+                let at = at + random.duration(STAGGER.0, STAGGER.1);
                 first_time_with_room(&steps, at)
             } else {
                 let end = steps.iter().map(Step::ends).max().unwrap_or_default();
-                end + random.between(REST.0, REST.1)
+                end + random.duration(REST.0, REST.1)
             };
         }
         Self { steps }

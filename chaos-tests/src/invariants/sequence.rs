@@ -10,9 +10,10 @@ use std::fmt;
 use std::path::Path;
 
 use anyhow::Context;
+use flott_chaos_basis::sequence::{FIRST, Row, WINDOW, order};
 use serde::Serialize;
 
-use crate::workload::sequence::{FIRST, KEYS, WINDOW};
+use crate::workload::sequence::KEYS;
 
 /// Faults that are told in words; all are counted.
 const TOLD_MAX: usize = 10;
@@ -96,17 +97,6 @@ impl Key {
         }
         self.windows[at] |= 1 << (window % 64);
     }
-}
-
-/// A row of the output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Row {
-    window: u64,
-    key: u64,
-    records: u64,
-    least: u64,
-    greatest: u64,
-    total: u64,
 }
 
 impl Default for Reader {
@@ -213,7 +203,7 @@ impl Reader {
     }
 
     fn line(&mut self, file: &str, line: &str) {
-        let Some(row) = parse(line).filter(|row| row.key < KEYS) else {
+        let Some(row) = Row::parse(line).filter(|row| row.key < KEYS) else {
             self.fault(
                 |found| &mut found.unknown,
                 1,
@@ -272,52 +262,7 @@ impl Reader {
 
 /// What window `window` of `key` holds of the records before `end`; `None` for nothing.
 fn expected(window: u64, key: u64, end: u64) -> Option<Row> {
-    let first_record = window.checked_mul(WINDOW)?;
-    let end = end.min(first_record.checked_add(WINDOW)?);
-    let begin = FIRST + first_record;
-    let least = begin + (key + KEYS - begin % KEYS) % KEYS;
-    let limit = FIRST + end;
-    if least >= limit {
-        return None;
-    }
-    let records = (limit - 1 - least) / KEYS + 1;
-    let greatest = least + (records - 1) * KEYS;
-    Some(Row {
-        window,
-        key,
-        records,
-        least,
-        greatest,
-        total: records * (least + greatest) / 2,
-    })
-}
-
-/// `1970-01-01 00:00:08,42,3,9002,9962,151712`
-fn parse(line: &str) -> Option<Row> {
-    let mut columns = line.split(',');
-    let start: jiff::civil::DateTime = columns.next()?.parse().ok()?;
-    let since = start.duration_since(jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0));
-    let ms = u64::try_from(since.as_millis()).ok()?;
-    let mut number = || columns.next()?.parse::<u64>().ok();
-    let row = Row {
-        window: ms / WINDOW,
-        key: number()?,
-        records: number()?,
-        least: number()?,
-        greatest: number()?,
-        total: number()?,
-    };
-    (ms % WINDOW == 0 && columns.next().is_none()).then_some(row)
-}
-
-/// Attempt, number: `part-<job>-<vertex>-<subtask>-<number>-<attempt>.csv`. What is named otherwise comes last.
-fn order(name: &str) -> (u64, u64) {
-    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
-    let mut parts = stem
-        .rsplit('-')
-        .map(|part| part.parse().unwrap_or(u64::MAX));
-    let attempt = parts.next().unwrap_or(u64::MAX);
-    (attempt, parts.next().unwrap_or(u64::MAX))
+    Row::expected(KEYS, window, key, end)
 }
 
 #[cfg(test)]
@@ -331,23 +276,10 @@ mod tests {
         let mut lines = Vec::new();
         for window in 0..RECORDS.div_ceil(WINDOW) {
             for key in 0..KEYS {
-                lines.extend(expected(window, key, RECORDS).map(line));
+                lines.extend(expected(window, key, RECORDS).map(|row| row.to_string()));
             }
         }
         lines
-    }
-
-    fn line(row: Row) -> String {
-        let start = jiff::Timestamp::from_millisecond((row.window * WINDOW) as i64).unwrap();
-        format!(
-            "{},{},{},{},{},{}",
-            start.strftime("%Y-%m-%d %H:%M:%S"),
-            row.key,
-            row.records,
-            row.least,
-            row.greatest,
-            row.total
-        )
     }
 
     fn judge(lines: &[String]) -> Found {
@@ -378,26 +310,6 @@ mod tests {
             found.out_of_order,
             found.unknown,
         ]
-    }
-
-    #[test]
-    fn the_formula_counts_every_record_once() {
-        let rows = (0..13)
-            .flat_map(|window| (0..KEYS).filter_map(move |key| expected(window, key, RECORDS)));
-        let mut numbers = BTreeSet::new();
-        for row in rows {
-            let own: Vec<u64> = (row.least..=row.greatest).step_by(KEYS as usize).collect();
-            assert_eq!(
-                (own.len() as u64, own.iter().sum::<u64>()),
-                (row.records, row.total)
-            );
-            assert!(
-                own.iter()
-                    .all(|number| (number - FIRST) / WINDOW == row.window)
-            );
-            numbers.extend(own);
-        }
-        assert_eq!(numbers, (FIRST..FIRST + RECORDS).collect());
     }
 
     #[test]
@@ -442,8 +354,8 @@ mod tests {
             let lines: Vec<String> = self::right()
                 .into_iter()
                 .map(|known| {
-                    if known == line(right) {
-                        line(row)
+                    if known == right.to_string() {
+                        row.to_string()
                     } else {
                         known
                     }
@@ -467,7 +379,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let lines: Vec<String> = (0..9)
             .filter_map(|window| expected(window, 5, u64::MAX))
-            .map(line)
+            .map(|row| row.to_string())
             .collect();
         let judge = |lines: &[String]| {
             std::fs::write(

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use flott_chaos_basis::random::Random;
 use flott_node::SharedClock;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +25,6 @@ use crate::cluster::processes;
 use crate::cluster::status::{applied, status};
 use crate::faults::plan::{Fault, Plan};
 use crate::report::{Durations, Verdict};
-use crate::seed::Random;
 use crate::workload::ledger::{Acknowledged, Audit, Ledger};
 
 const MEMBERS: u32 = 3;
@@ -87,7 +87,7 @@ pub async fn losses(
         ledger.until_acknowledged(BETWEEN, HEALTHY).await?;
         // Not always at the same point between two heartbeats.
         clock
-            .sleep(random.between(Duration::ZERO, Duration::from_millis(200)))
+            .sleep(random.duration(Duration::ZERO, Duration::from_millis(200)))
             .await;
         let leader = ledger.leader().context("writes were acknowledged")?;
         ledger.take_recent();

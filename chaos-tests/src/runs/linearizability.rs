@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use flott_chaos_basis::random::Random;
 use flott_node::SharedClock;
 use flott_proto::wire::{self, kv_response};
 use tokio::task::JoinSet;
@@ -28,7 +29,6 @@ use crate::history::{Action, History, Operation, Outcome};
 use crate::invariants::leaders::Leaders;
 use crate::invariants::linearizable::{self, Limits};
 use crate::report::{HistoryReport, Verdict};
-use crate::seed::Random;
 use crate::workload::client::{self, Attempt, Connection};
 use crate::workload::registers::{Client, Kind, Registers};
 

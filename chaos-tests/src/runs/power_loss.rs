@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use flott_chaos_basis::random::Random;
 use flott_node::SharedClock;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +18,6 @@ use crate::cluster::disks::{self, Disk};
 use crate::cluster::group::{Group, Options};
 use crate::cluster::network::Network;
 use crate::report::Verdict;
-use crate::seed::Random;
 use crate::workload::ledger::{Audit, Ledger};
 
 const MEMBERS: u32 = 3;
@@ -105,14 +105,14 @@ pub async fn run(
         let struck = choose(&mut random, sync);
         outcome.cuts[struck.len() - 1] += 1;
         clock
-            .sleep(random.between(Duration::ZERO, Duration::from_millis(500)))
+            .sleep(random.duration(Duration::ZERO, Duration::from_millis(500)))
             .await;
         let disks: Vec<_> = struck.iter().map(|m| &powered[*m as usize - 1]).collect();
         disks::cut_power(&disks).await?;
         // Real processes lose their power at the same moment. A while of life without a disk is harder on them: nothing
         // may be acknowledged in it.
         clock
-            .sleep(random.between(Duration::ZERO, Duration::from_millis(200)))
+            .sleep(random.duration(Duration::ZERO, Duration::from_millis(200)))
             .await;
         for member in &struck {
             group.put_down(*member).await?;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use flott_chaos_basis::random::Random;
 use flott_node::SharedClock;
 use flott_proto::wire::{self, kv_operation_result, kv_response};
 use tokio_util::sync::CancellationToken;
@@ -15,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 use super::client::{self, Attempt, Connection};
 use crate::cluster::network;
 use crate::history::{Action, Operation, Outcome, Value};
-use crate::seed::Random;
 
 /// Values of one client: its number times this, and counting.
 const VALUES_PER_CLIENT: u64 = 1_000_000;
@@ -168,7 +168,7 @@ impl Client {
             let content = operation.as_ref().is_some_and(Operation::is_acknowledged);
             operations.extend(operation);
             let pause = if content { THINK } else { DISAPPOINTED };
-            let pause = self.random.between(pause.0, pause.1);
+            let pause = self.random.duration(pause.0, pause.1);
             self.registers.clock.sleep(pause).await;
         }
         operations
@@ -214,7 +214,7 @@ impl Client {
             let member = self.whom(action);
             let deadline = match self.kind {
                 Kind::Patient => PATIENT,
-                _ => self.random.between(HASTY.0, HASTY.1),
+                _ => self.random.duration(HASTY.0, HASTY.1),
             };
             let name = self.registers.name(key);
             let connection = &mut self.connections[member as usize - 1];
@@ -245,7 +245,7 @@ impl Client {
                 break;
             }
             if repeats > 1 {
-                let pause = self.random.between(DISAPPOINTED.0, DISAPPOINTED.1);
+                let pause = self.random.duration(DISAPPOINTED.0, DISAPPOINTED.1);
                 self.registers.clock.sleep(pause).await;
             }
         }

@@ -1,16 +1,9 @@
-//! What is run: consecutive numbers, dealt to keys, go over a hash exchange into windows in keyed state, and through an
-//! exactly-once sink into files.
-//!
-//! ```text
-//! record i (i = 0, 1, …): number FIRST + i, event time i ms after 1970, key (FIRST + i) modulo KEYS
-//! committed, for each window and each key: how many numbers, the least, the greatest, their sum
-//! ```
-//!
-//! The numbers are the ids of persons of the Nexmark source, one of which is among 50 events.
+//! The job of [`flott_chaos_basis::sequence`], compiled, as it is submitted.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use flott_chaos_basis::sequence::Sequence;
 use flott_node::config::Configuration;
 use flott_proto::wire;
 use flott_proto::wire::operator::Kind;
@@ -19,14 +12,10 @@ use flott_sql::{Compiled, PlanOptions};
 
 use super::plan::Plan;
 
-/// The number of the first record.
-pub const FIRST: u64 = 1_000;
 /// Keys that the numbers are dealt to.
 pub const KEYS: u64 = 32;
-/// Records of one window: one a millisecond.
-pub const WINDOW: u64 = 1_000;
-/// Of the source's events, one in so many is a record.
-const EVENTS_PER_RECORD: u64 = 50;
+/// By so much the lanes of a source that goes on with another parallelism may be apart.
+const DISORDER_S: u64 = 2;
 
 /// What is submitted.
 #[derive(Clone, Debug)]
@@ -38,25 +27,13 @@ pub struct Job {
 impl Job {
     /// The job that commits to `output`. Fails if it does not compile.
     pub fn of(plan: &Plan, output: &Path) -> Result<Self, String> {
-        let script = format!(
-            "CREATE TABLE numbers (id BIGINT, date_time TIMESTAMP(3),
-  WATERMARK FOR date_time AS date_time - INTERVAL '2' SECOND
-) WITH ('connector' = 'nexmark', 'nexmark.table-type' = 'person', 'nexmark.base-time' = '0',
-  'nexmark.interval-us' = '{}', 'nexmark.events' = '{}', 'nexmark.events-per-second' = '{}');
-CREATE TABLE sequences (
-  window_start TIMESTAMP(3), k BIGINT, records BIGINT, least BIGINT, greatest BIGINT, total BIGINT
-) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'csv');
-INSERT INTO sequences
-SELECT window_start, MOD(id, {KEYS}) AS k, COUNT(*) AS records, MIN(id) AS least, MAX(id) AS greatest, SUM(id) AS total
-FROM TABLE(TUMBLE(TABLE numbers, DESCRIPTOR(date_time), INTERVAL '{}' SECOND))
-GROUP BY window_start, window_end, MOD(id, {KEYS});
-",
-            1_000 / EVENTS_PER_RECORD,
-            plan.records * EVENTS_PER_RECORD,
-            plan.records_per_second * EVENTS_PER_RECORD,
-            output.display(),
-            WINDOW / 1_000,
-        );
+        let sequence = Sequence {
+            keys: KEYS,
+            records: plan.records,
+            records_per_second: plan.records_per_second,
+            disorder_s: DISORDER_S,
+        };
+        let script = sequence.sql(output);
         let options = PlanOptions {
             default_parallelism: plan.parallelism,
             max_parallelism: 16,

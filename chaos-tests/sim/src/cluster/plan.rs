@@ -1,10 +1,10 @@
 //! What the seed has decided before anything happens.
 
+use flott_chaos_basis::random::Random;
 use flott_node::config::{Configuration, options};
 
 use crate::kernel::hosts::HostId;
 use crate::kernel::{MILLISECOND, SECOND};
-use crate::random::Random;
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use flott_chaos_basis::random::Random;
 use flott_node::mutant::Mutant;
 
 use super::faults::set_cut;
@@ -17,7 +18,6 @@ use crate::kernel::{self, MILLISECOND, SECOND, with};
 use crate::object_store::{Manners, Store};
 use crate::raft_group::member::{self, Running};
 use crate::raft_group::observer::Observer;
-use crate::random::Random;
 use crate::verdict::Verdict;
 use crate::world::{self, Step, World};
 

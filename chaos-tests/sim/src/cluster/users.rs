@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use flott_chaos_basis::random::Random;
 use flott_coordinator::core::{ClusterState, Job as Decided, JobStatus};
 use flott_node::Transport;
 use flott_node::tls::Whom;
@@ -23,7 +24,6 @@ use super::job::{self, Job};
 use super::plan::{MEMBERS, Plan};
 use crate::kernel::{MILLISECOND, with};
 use crate::raft_group::member;
-use crate::random::Random;
 
 /// How long one JobManager may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(3);

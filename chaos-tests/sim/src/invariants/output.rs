@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::cluster::job::{FIRST, KEYS, WINDOW};
+use flott_chaos_basis::sequence::{Row, order};
+
+use crate::cluster::job::KEYS;
 
 /// The files of one directory, as they became visible.
 #[derive(Debug)]
@@ -16,17 +18,6 @@ pub struct Output {
     /// By key: the window that comes next.
     next: Vec<u64>,
     rows: u64,
-}
-
-/// A row: window, key, and what is known of its records.
-#[derive(Debug, PartialEq, Eq)]
-struct Row {
-    window: u64,
-    key: u64,
-    records: u64,
-    least: u64,
-    greatest: u64,
-    total: u64,
 }
 
 impl Output {
@@ -85,7 +76,7 @@ impl Output {
     }
 
     fn line(&mut self, line: &str) -> Result<(), String> {
-        let row = parse(line).filter(|row| row.key < KEYS);
+        let row = Row::parse(line).filter(|row| row.key < KEYS);
         let row = row.ok_or("no row of this job")?;
         let next = &mut self.next[row.key as usize];
         if row.window < *next {
@@ -108,55 +99,7 @@ impl Output {
 
 /// What a window of a key holds of the records before `end`; none for nothing.
 fn expected(window: u64, key: u64, end: u64) -> Option<Row> {
-    let first = window.checked_mul(WINDOW)?;
-    let end = end.min(first.checked_add(WINDOW)?);
-    let begin = FIRST + first;
-    let least = begin + (key + KEYS - begin % KEYS) % KEYS;
-    let limit = FIRST + end;
-    if least >= limit {
-        return None;
-    }
-    let records = (limit - 1 - least) / KEYS + 1;
-    let greatest = least + (records - 1) * KEYS;
-    Some(Row {
-        window,
-        key,
-        records,
-        least,
-        greatest,
-        total: records * (least + greatest) / 2,
-    })
-}
-
-/// `1970-01-01 00:00:08,42,3,9002,9962,151712`
-fn parse(line: &str) -> Option<Row> {
-    let mut columns = line.split(',');
-    let time = columns.next()?.strip_prefix("1970-01-01 ")?;
-    let mut parts = time.split(':');
-    let mut part = || parts.next()?.parse::<f64>().ok();
-    let seconds = part()? * 3600.0 + part()? * 60.0 + part()?;
-    let ms = (seconds * 1000.0).round() as u64;
-    let mut number = || columns.next()?.parse::<u64>().ok();
-    let row = Row {
-        window: ms / WINDOW,
-        key: number()?,
-        records: number()?,
-        least: number()?,
-        greatest: number()?,
-        total: number()?,
-    };
-    (ms.is_multiple_of(WINDOW) && columns.next().is_none()).then_some(row)
-}
-
-/// Job, attempt, number: `part-<job>-<vertex>-<subtask>-<number>-<attempt>.csv`. Jobs that go on from others have higher ids.
-fn order(name: &str) -> (String, u64, u64) {
-    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
-    let job = stem.split('-').nth(1).unwrap_or_default().to_owned();
-    let mut parts = stem
-        .rsplit('-')
-        .map(|part| part.parse().unwrap_or(u64::MAX));
-    let attempt = parts.next().unwrap_or(u64::MAX);
-    (job, attempt, parts.next().unwrap_or(u64::MAX))
+    Row::expected(KEYS, window, key, end)
 }
 
 #[cfg(test)]
@@ -174,18 +117,7 @@ mod tests {
     fn right() -> Vec<String> {
         let rows =
             (0..2).flat_map(|window| (0..KEYS).filter_map(move |key| expected(window, key, 1500)));
-        let text = |row: Row| {
-            let Row {
-                window,
-                key,
-                records,
-                least,
-                greatest,
-                total,
-            } = row;
-            format!("1970-01-01 00:00:{window:02},{key},{records},{least},{greatest},{total}")
-        };
-        rows.map(text).collect()
+        rows.map(|row| row.to_string()).collect()
     }
 
     #[test]
@@ -195,7 +127,7 @@ mod tests {
         judge(&lines).unwrap();
         let records = lines
             .iter()
-            .filter_map(|line| parse(line))
+            .filter_map(|line| Row::parse(line))
             .map(|row| row.records);
         assert_eq!(records.sum::<u64>(), 1500);
     }

@@ -17,10 +17,10 @@ use std::os::fd::FromRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use flott_chaos_basis::random::Random;
 use libc::c_int;
 
 use super::hosts::HostId;
-use crate::random::Random;
 
 /// What becomes of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,10 +20,10 @@ use std::cell::RefCell;
 use std::path::Path;
 use std::task::Waker;
 
+use flott_chaos_basis::random::Random;
 use flott_node::Failpoint;
 use flott_node::simulation::Told;
 
-use crate::random::Random;
 use crate::sometimes;
 use files::Files;
 use hosts::{Death, Host, HostId};

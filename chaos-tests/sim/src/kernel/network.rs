@@ -14,11 +14,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::task::Waker;
 
+use flott_chaos_basis::random::Random;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::hosts::HostId;
 use super::{Kernel, MILLISECOND, SECOND};
-use crate::random::Random;
 
 pub use self::sockets::{Incoming, SimulatedStream, connect, listen};
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use flott_chaos_basis::random::Random;
 use flott_node::Transport;
 use flott_node::tls::Whom;
 use flott_proto::wire::{
@@ -19,7 +20,6 @@ use super::member;
 use super::plan::Plan;
 use crate::history::{Action, History, Operation, Told};
 use crate::kernel;
-use crate::random::Random;
 
 /// How long a client waits for an answer.
 const PATIENCE_MS: (u64, u64) = (150, 2500);

@@ -5,13 +5,13 @@
 
 use std::sync::Arc;
 
+use flott_chaos_basis::random::Random;
 use flott_coordinator::raft::RaftNode;
 use flott_proto::ids::NodeId;
 
 use super::member;
 use super::run::Group;
 use crate::kernel::with;
-use crate::random::Random;
 
 impl Group {
     /// Does something, or tries to.

@@ -2,8 +2,9 @@
 //!
 //! Not every run has every fault: leaving some out finds what the others would hide (swarm testing, Groce et al. 2012).
 
+use flott_chaos_basis::random::Random;
+
 use crate::kernel::{MILLISECOND, SECOND};
-use crate::random::Random;
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use flott_chaos_basis::random::Random;
+use flott_node::mutant::Mutant;
+
 use super::clients::{self, Shared};
 use super::member::{self, Running};
 use super::observer::Observer;
@@ -12,10 +15,8 @@ use crate::invariants::reads;
 use crate::kernel::hosts::{Death, HostId};
 use crate::kernel::{self, MILLISECOND, SECOND, with};
 use crate::object_store::Store;
-use crate::random::Random;
 use crate::verdict::Verdict;
 use crate::world::{self, Step, World};
-use flott_node::mutant::Mutant;
 
 /// For the group to be formed.
 const FORMING: u64 = 20 * SECOND;

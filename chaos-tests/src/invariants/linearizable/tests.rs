@@ -1,9 +1,9 @@
 //! The checker, checked: by hand, against a search that tries everything, and with planted faults in long histories.
 
+use flott_chaos_basis::random::Random;
 use proptest::prelude::*;
 
 use super::*;
-use crate::seed::Random;
 
 /// An operation from `called` to `ended`.
 fn operation(called: u64, ended: u64, action: Action, outcome: Outcome) -> Operation {

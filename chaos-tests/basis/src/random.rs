@@ -14,15 +14,11 @@ impl Random {
 
     /// Another sequence, for a part of the run that must not disturb the others.
     pub fn fork(&mut self) -> Self {
-        Self(self.next())
+        Self(self.any())
     }
 
     /// Any number.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "an endless sequence is no iterator"
-    )]
-    pub fn next(&mut self) -> u64 {
+    pub fn any(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -34,7 +30,19 @@ impl Random {
     pub fn below(&mut self, end: u64) -> u64 {
         assert!(end > 0, "there is no number below 0");
         // The bias is below 2^-32 for any `end` that is used here.
-        self.next() % end
+        self.any() % end
+    }
+
+    /// From `least` to `most`.
+    pub fn between(&mut self, least: u64, most: u64) -> u64 {
+        least + self.below(most - least + 1)
+    }
+
+    /// From `least` to `most`, whole milliseconds.
+    pub fn duration(&mut self, least: Duration, most: Duration) -> Duration {
+        let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(0);
+        let span = milliseconds(most).saturating_sub(milliseconds(least));
+        least + Duration::from_millis(self.below(span + 1))
     }
 
     /// True in `percent` of a hundred cases.
@@ -42,16 +50,21 @@ impl Random {
         self.below(100) < percent
     }
 
-    /// From `least` to `most`, whole milliseconds.
-    pub fn between(&mut self, least: Duration, most: Duration) -> Duration {
-        let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(0);
-        let span = milliseconds(most).saturating_sub(milliseconds(least));
-        least + Duration::from_millis(self.below(span + 1))
+    /// True in `permille` of a thousand cases.
+    pub fn permille(&mut self, permille: u64) -> bool {
+        self.below(1000) < permille
     }
 
     /// One of `things`, which must not be empty.
     pub fn pick<'a, T>(&mut self, things: &'a [T]) -> &'a T {
         &things[self.below(things.len() as u64) as usize]
+    }
+
+    /// Puts `things` into any order.
+    pub fn shuffle<T>(&mut self, things: &mut [T]) {
+        for end in (1..things.len()).rev() {
+            things.swap(end, self.below(end as u64 + 1) as usize);
+        }
     }
 }
 
@@ -63,8 +76,8 @@ mod tests {
     fn a_seed_means_the_same_sequence_for_ever() {
         let mut random = Random::new(42);
         // The published reference implementation's first outputs for seed 42.
-        assert_eq!(random.next(), 13_679_457_532_755_275_413);
-        assert_eq!(random.next(), 2_949_826_092_126_892_291);
+        assert_eq!(random.any(), 13_679_457_532_755_275_413);
+        assert_eq!(random.any(), 2_949_826_092_126_892_291);
     }
 
     #[test]
@@ -75,7 +88,17 @@ mod tests {
             seen[random.below(6) as usize] += 1;
         }
         assert!(seen.iter().all(|count| *count > 50), "{seen:?}");
+        assert!((0..100).all(|_| (5..=9).contains(&random.between(5, 9))));
         let (least, most) = (Duration::from_millis(5), Duration::from_millis(9));
-        assert!((0..100).all(|_| (least..=most).contains(&random.between(least, most))));
+        assert!((0..100).all(|_| (least..=most).contains(&random.duration(least, most))));
+    }
+
+    #[test]
+    fn a_shuffle_keeps_everything() {
+        let mut things: Vec<u64> = (0..20).collect();
+        Random::new(1).shuffle(&mut things);
+        assert_ne!(things, (0..20).collect::<Vec<_>>());
+        things.sort_unstable();
+        assert_eq!(things, (0..20).collect::<Vec<_>>());
     }
 }
