@@ -12,12 +12,16 @@
 //! - [`kernel`]: what simulated processes take for the operating system. [`world`]: whose turn it is. [`environment`]: what
 //!   the code under test asks instead of the system.
 //! - [`raft_group`]: a group of JobManagers under faults, and its clients. [`cluster`]: TaskManagers and jobs, too.
-//! - [`object_store`]: what both have in the place of S3. [`sometimes`]: what has to happen in a batch of seeds.
+//! - What both have: [`agenda`], what is planned; [`faults`], what goes wrong with machines and links; [`callers`], who asks
+//!   JobManagers; [`object_store`], in the place of S3. [`sometimes`]: what has to happen in a batch of seeds.
 //! - [`invariants`]: what must always be true, one file each.
 //! - [`verdict`]: what is said of a run.
 
+pub mod agenda;
+pub mod callers;
 pub mod cluster;
 pub mod environment;
+pub mod faults;
 pub mod history;
 pub mod invariants;
 pub mod kernel;

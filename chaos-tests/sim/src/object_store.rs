@@ -26,7 +26,7 @@ use object_store::{
 };
 
 use crate::kernel::hosts::HostId;
-use crate::kernel::{self, MILLISECOND, with};
+use crate::kernel::{self, MILLISECOND, count, with};
 
 /// How the store is at present. Times in nanoseconds.
 #[derive(Clone, Debug)]
@@ -110,10 +110,6 @@ impl fmt::Display for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the simulated object store")
     }
-}
-
-fn count(what: &'static str) {
-    with(|kernel| kernel.trace.count(what));
 }
 
 fn failed(what: &'static str) -> Error {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::{MILLISECOND, with};
+
 /// A run of one seed.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Verdict {
@@ -22,6 +24,26 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// On the run that this thread's kernel has seen.
+    pub fn of(seed: u64, violation: Option<String>) -> Self {
+        with(|kernel| {
+            let counts = kernel.trace.counts().iter();
+            Self {
+                seed,
+                trace: kernel.trace.hash(),
+                violation,
+                events: kernel.trace.events(),
+                virtual_ms: kernel.now / MILLISECOND,
+                counts: counts.map(|(what, n)| ((*what).to_owned(), *n)).collect(),
+            }
+        })
+    }
+
+    /// That happened so often.
+    pub fn count(&mut self, what: &str, n: u64) {
+        self.counts.insert(what.to_owned(), n);
+    }
+
     /// Whether it may be called clean.
     pub fn is_clean(&self) -> bool {
         self.violation.is_none()

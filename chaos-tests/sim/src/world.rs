@@ -187,7 +187,16 @@ pub fn enter(surroundings: crate::environment::Surroundings) {
     flott_node::simulation::enter(Arc::new(surroundings));
 }
 
-/// The time that no process sees, in milliseconds.
-pub fn now_ms() -> u64 {
-    kernel::now() / kernel::MILLISECOND
+/// Tells who looks what happens, and when.
+#[expect(clippy::print_stderr, reason = "asked for by the one who looks")]
+pub fn narrate(what: &str) {
+    eprintln!("{:>9} ms  {what}", kernel::now() / kernel::MILLISECOND);
+}
+
+/// Whether nobody has panicked.
+pub fn check_panics() -> Result<(), String> {
+    match with(|kernel| kernel.panics.pop()) {
+        Some(panic) => Err(format!("panic: {panic}")),
+        None => Ok(()),
+    }
 }

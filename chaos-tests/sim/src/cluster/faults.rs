@@ -2,25 +2,17 @@
 
 use super::plan::{Fault, MEMBERS};
 use super::run::{Cluster, Later};
+use crate::faults;
 use crate::kernel::hosts::{Death, HostId};
 use crate::kernel::{MILLISECOND, SECOND, with};
 use crate::object_store::Manners;
 
-/// How long a machine is away.
-const AWAY: (u64, u64) = (50 * MILLISECOND, 3 * SECOND);
-/// How long a fault of the network or the store lasts.
-const LASTS: (u64, u64) = (100 * MILLISECOND, 5 * SECOND);
-/// Millionths by which clocks are wrong.
-const DRIFT_PPM: u64 = 15_000;
+/// A fault of the network or the store lasts at most so long.
+const LASTS_MOST: u64 = 5 * SECOND;
 
 impl Cluster {
     fn lasts(&mut self) -> u64 {
-        let most = if self.random.permille(700) {
-            LASTS.1 / 4
-        } else {
-            LASTS.1
-        };
-        self.random.between(LASTS.0, most)
+        faults::lasts(&mut self.random, LASTS_MOST)
     }
 
     fn any_member(&mut self) -> HostId {
@@ -32,6 +24,16 @@ impl Cluster {
 
     fn any_worker(&mut self) -> HostId {
         MEMBERS + self.random.below(self.plan.workers as u64) as usize
+    }
+
+    /// Of JobManagers and TaskManagers.
+    fn any_host(&mut self) -> HostId {
+        self.random.below(self.plan.user_host() as u64) as usize
+    }
+
+    /// JobManagers and TaskManagers without that one.
+    fn others(&self, host: HostId) -> impl Iterator<Item = HostId> + use<> {
+        (0..self.plan.user_host()).filter(move |other| *other != host)
     }
 
     /// Something goes wrong.
@@ -64,8 +66,7 @@ impl Cluster {
             Fault::PauseJobManager => self.pause(member),
             Fault::CutJobManagerOff => {
                 let others = (0..MEMBERS).filter(|other| *other != member);
-                let links = others.flat_map(|other| [(member, other), (other, member)]);
-                self.cut(links.collect())
+                self.cut(faults::between(member, others))
             }
             Fault::KillTaskManager => self.end_if_up(worker, &Death::Killed),
             Fault::KillTaskManagerInWrite => {
@@ -83,11 +84,7 @@ impl Cluster {
                 true
             }
             Fault::PauseTaskManager => self.pause(worker),
-            Fault::IsolateTaskManager => {
-                let others = (0..self.plan.user_host()).filter(|other| *other != worker);
-                let links = others.flat_map(|other| [(worker, other), (other, worker)]);
-                self.cut(links.collect())
-            }
+            Fault::IsolateTaskManager => self.cut(faults::between(worker, self.others(worker))),
             Fault::OneWayTaskManager => {
                 let out = self.random.permille(500);
                 let link = |other| {
@@ -97,35 +94,24 @@ impl Cluster {
                         (other, worker)
                     }
                 };
-                let others = (0..self.plan.user_host()).filter(|other| *other != worker);
-                self.cut(others.map(link).collect())
+                self.cut(self.others(worker).map(link).collect())
             }
             Fault::Reset => {
-                let hosts = self.plan.user_host();
-                let host = self.random.below(hosts as u64) as usize;
-                let others = (0..hosts).filter(|other| *other != host);
+                let host = self.any_host();
                 let reset = |other| with(|kernel| kernel.reset_connections(host, other, 500));
-                others.map(reset).sum::<u64>() > 0
+                self.others(host).map(reset).sum::<u64>() > 0
             }
             Fault::BadLinks => {
-                let (latency, loss) = *self.random.pick(&[
+                let (jitter, loss) = *self.random.pick(&[
                     (0, 50),
                     (0, 300),
                     (60 * MILLISECOND, 0),
                     (150 * MILLISECOND, 0),
                 ]);
+                let links = faults::between(worker, self.others(worker));
+                faults::worsen(&links, jitter, loss);
                 let lasts = self.lasts();
-                for other in (0..self.plan.user_host()).filter(|other| *other != worker) {
-                    for (from, to) in [(worker, other), (other, worker)] {
-                        with(|kernel| {
-                            kernel.set_link(from, to, |link| {
-                                link.jitter = latency.max(link.jitter);
-                                link.loss_permille = loss;
-                            });
-                        });
-                        self.later(lasts, Later::GoodLink(from, to));
-                    }
-                }
+                self.agenda.add(lasts, Later::Improve(links));
                 true
             }
             Fault::BadStore => {
@@ -139,25 +125,21 @@ impl Cluster {
                     manners.latency = (MILLISECOND, slow * MILLISECOND);
                 });
                 let lasts = self.lasts();
-                self.later(lasts, Later::GoodStore);
+                self.agenda.add(lasts, Later::GoodStore);
                 true
             }
             Fault::Unreachable => {
-                let host = self.random.below(self.plan.user_host() as u64) as usize;
+                let host = self.any_host();
                 self.store.set_manners(|manners| {
                     manners.unreachable.insert(host);
                 });
                 let lasts = self.lasts();
-                self.later(lasts, Later::GoodStore);
+                self.agenda.add(lasts, Later::GoodStore);
                 true
             }
             Fault::Drift => {
-                let host = self.random.below(self.plan.user_host() as u64) as usize;
-                let by = self.random.below(2 * DRIFT_PPM + 1) as i64 - DRIFT_PPM as i64;
-                with(|kernel| {
-                    let now = kernel.now;
-                    kernel.hosts[host].clock.set_drift(now, by);
-                });
+                let host = self.any_host();
+                faults::drift(&mut self.random, host);
                 true
             }
         }
@@ -169,14 +151,14 @@ impl Cluster {
         }
         with(|kernel| kernel.hosts[host].is_paused = true);
         let lasts = self.lasts();
-        self.later(lasts, Later::Resume(host));
+        self.agenda.add(lasts, Later::Resume(host));
         true
     }
 
     fn cut(&mut self, links: Vec<(HostId, HostId)>) -> bool {
-        set_cut(&links, true);
+        faults::set_cut(&links, true);
         let lasts = self.lasts();
-        self.later(lasts, Later::Join(links));
+        self.agenda.add(lasts, Later::Join(links));
         true
     }
 
@@ -194,41 +176,14 @@ impl Cluster {
         if host < MEMBERS {
             std::mem::take(&mut self.members[host]).forget();
         }
-        let away = self.random.between(AWAY.0, AWAY.1);
-        self.later(away, Later::Start(host));
+        let away = faults::away(&mut self.random);
+        self.agenda.add(away, Later::Start(host));
     }
 
     /// Everything works again.
     pub fn mend(&mut self) {
         self.store
             .set_manners(|manners| *manners = Manners::default());
-        let (latency, jitter) = (self.plan.latency, self.plan.jitter);
-        with(|kernel| {
-            kernel.dies_at_step_permille = 0;
-            let hosts = kernel.hosts.len();
-            for from in 0..hosts {
-                for to in 0..hosts {
-                    kernel.set_link(from, to, |link| {
-                        (link.latency, link.jitter) = (latency, jitter);
-                        (link.loss_permille, link.is_cut) = (0, false);
-                    });
-                }
-            }
-            for host in &mut kernel.hosts {
-                host.dies_in_file_operation = None;
-                if host.is_paused {
-                    host.is_paused = false;
-                    host.is_runnable = true;
-                }
-            }
-        });
+        faults::mend(self.plan.latency, self.plan.jitter);
     }
-}
-
-pub(super) fn set_cut(links: &[(HostId, HostId)], cut: bool) {
-    with(|kernel| {
-        for (from, to) in links {
-            kernel.set_link(*from, *to, |link| link.is_cut = cut);
-        }
-    });
 }

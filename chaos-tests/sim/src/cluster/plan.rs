@@ -3,6 +3,7 @@
 use flott_chaos_basis::random::Random;
 use flott_node::config::{Configuration, options};
 
+use crate::faults;
 use crate::kernel::hosts::HostId;
 use crate::kernel::{MILLISECOND, SECOND};
 
@@ -149,12 +150,7 @@ impl Plan {
         faults.truncate(random.between(1, most) as usize);
         let workers = random.between(2, 3) as usize;
         let slots = random.between(2, 3) as u32;
-        let (latency, jitter) = *random.pick(&[
-            (50_000, 100_000),
-            (200_000, 500_000),
-            (1_000_000, 3_000_000),
-            (4_000_000, 8_000_000),
-        ]);
+        let (latency, jitter) = *random.pick(&faults::GOOD_LINKS);
         let safety = random.between(8, 16) * SECOND;
         let records_per_second = *random.pick(&[300, 600, 1000]);
         let dies = !spares_tasks && random.permille(500);

@@ -1,20 +1,20 @@
 //! The phases of a run.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use flott_chaos_basis::random::Random;
 use flott_node::mutant::Mutant;
 
-use super::faults::set_cut;
 use super::job::Job;
 use super::plan::{MEMBERS, Plan};
 use super::taskmanager;
 use super::users::{self, Shared};
 use super::watch::Watch;
+use crate::agenda::Agenda;
 use crate::environment::Surroundings;
+use crate::faults;
 use crate::kernel::hosts::{Death, HostId};
-use crate::kernel::{self, MILLISECOND, SECOND, with};
+use crate::kernel::{self, SECOND, with};
 use crate::object_store::{Manners, Store};
 use crate::raft_group::member::{self, Running};
 use crate::raft_group::observer::Observer;
@@ -39,8 +39,8 @@ pub enum Later {
     Resume(HostId),
     /// These links work again.
     Join(Vec<(HostId, HostId)>),
-    /// That link is as it was.
-    GoodLink(HostId, HostId),
+    /// These are not slow any more, and lose nothing.
+    Improve(Vec<(HostId, HostId)>),
     /// The object store is as it was.
     GoodStore,
     /// Something goes wrong.
@@ -58,10 +58,9 @@ pub struct Cluster {
     pub(super) store: Store,
     pub(super) watch: Watch,
     pub(super) random: Random,
+    pub(super) agenda: Agenda<Later>,
     observer: Observer,
     users: Shared,
-    agenda: BTreeMap<(u64, u64), Later>,
-    serial: u64,
     is_safety: bool,
     narrates: bool,
 }
@@ -103,32 +102,19 @@ pub fn run(plan: Plan, mutants: &[Mutant], directory: &Path, narrates: bool) -> 
         store,
         random,
         users: Shared::default(),
-        agenda: BTreeMap::new(),
-        serial: 0,
+        agenda: Agenda::default(),
         is_safety: true,
         narrates,
         plan,
     };
     let violation = cluster.phases((kept, canceled)).err();
-    let mut verdict = Verdict {
-        seed: cluster.plan.seed,
-        violation,
-        ..Verdict::default()
-    };
-    with(|kernel| {
-        verdict.trace = kernel.trace.hash();
-        verdict.events = kernel.trace.events();
-        verdict.virtual_ms = kernel.now / MILLISECOND;
-        let counts = kernel.trace.counts().iter();
-        verdict.counts = counts.map(|(what, n)| ((*what).to_owned(), *n)).collect();
-    });
+    let mut verdict = Verdict::of(cluster.plan.seed, violation);
     let (rows, checkpoints) = cluster.watch.figures();
-    let mut count = |what: &str, n: u64| verdict.counts.insert(what.to_owned(), n);
-    count("rows verified", rows);
-    count("checkpoints seen complete", checkpoints);
-    count("objects deleted", cluster.store.deleted());
-    count("leaders", cluster.observer.leaders() as u64);
-    count("entries", cluster.observer.committed.last());
+    verdict.count("rows verified", rows);
+    verdict.count("checkpoints seen complete", checkpoints);
+    verdict.count("objects deleted", cluster.store.deleted());
+    verdict.count("leaders", cluster.observer.leaders() as u64);
+    verdict.count("entries", cluster.observer.committed.last());
     // Nothing of it is dropped: its processes are as dead as if they had been killed.
     std::mem::forget(cluster);
     verdict
@@ -137,17 +123,8 @@ pub fn run(plan: Plan, mutants: &[Mutant], directory: &Path, narrates: bool) -> 
 impl Cluster {
     pub(super) fn say(&self, what: &str) {
         if self.narrates {
-            #[expect(clippy::print_stderr, reason = "asked for by the one who looks")]
-            {
-                eprintln!("{:>9} ms  {what}", world::now_ms());
-            }
+            world::narrate(what);
         }
-    }
-
-    pub(super) fn later(&mut self, after: u64, what: Later) {
-        self.serial += 1;
-        let at = kernel::now() + after;
-        self.agenda.insert((at, self.serial), what);
     }
 
     fn phases(&mut self, jobs: (Job, Job)) -> Result<(), String> {
@@ -172,8 +149,8 @@ impl Cluster {
         self.world
             .start(user_host, users::main(plan, kept, canceled, shared));
         with(|kernel| kernel.dies_at_step_permille = self.plan.dies_at_step_permille);
-        self.later(self.plan.fault_every, Later::Strike);
-        self.later(LOOK_EVERY, Later::Look);
+        self.agenda.add(self.plan.fault_every, Later::Strike);
+        self.agenda.add(LOOK_EVERY, Later::Look);
         let end = kernel::now() + self.plan.safety;
         self.until(end, |_| false)?;
         self.say("everything is mended");
@@ -214,12 +191,7 @@ impl Cluster {
         if !self.until(end, started)? {
             return Err("liveness: not all JobManagers started".to_owned());
         }
-        let founder = self.members[0].jobmanager().ok_or("the founder runs")?;
-        let addresses = (0..MEMBERS).map(member::address).collect();
-        self.world.spawn(0, async move {
-            // If it fails, nobody leads, which is noticed.
-            let _ = founder.raft().initialize(addresses).await;
-        });
+        member::found(&mut self.world, &self.members[0], MEMBERS)?;
         match self.until(end, |cluster| cluster.leader().is_some())? {
             true => Ok(()),
             false => Err("liveness: no leader was elected at the beginning".to_owned()),
@@ -227,10 +199,7 @@ impl Cluster {
     }
 
     pub(super) fn leader(&self) -> Option<HostId> {
-        (0..MEMBERS).find(|host| {
-            let seen = self.observer.last(*host);
-            seen.is_some_and(|seen| seen.is_leader && seen.has_lease && seen.epoch > 0)
-        })
+        self.observer.in_office(0..MEMBERS)
     }
 
     /// Everything has to work again: every job comes to its end.
@@ -291,8 +260,7 @@ impl Cluster {
     /// Goes on until `end`, or until it is as wanted: whether it was.
     fn until(&mut self, end: u64, wanted: impl Fn(&Self) -> bool) -> Result<bool, String> {
         loop {
-            let planned = self.agenda.first_key_value().map(|((at, _), _)| *at);
-            let until = planned.unwrap_or(end).min(end);
+            let until = self.agenda.next_at().unwrap_or(end).min(end);
             match self.world.step(until) {
                 Step::Ran(host) => {
                     self.look(host)?;
@@ -310,11 +278,7 @@ impl Cluster {
                 }
                 Step::Reached if kernel::now() >= end => return Ok(wanted(self)),
                 Step::Reached => {
-                    let now = kernel::now();
-                    while let Some(entry) = self.agenda.first_entry()
-                        && entry.key().0 <= now
-                    {
-                        let what = entry.remove();
+                    while let Some(what) = self.agenda.due() {
                         self.carry_out(what)?;
                     }
                 }
@@ -324,9 +288,7 @@ impl Cluster {
 
     /// Looks at what a process has just done.
     fn look(&mut self, host: HostId) -> Result<(), String> {
-        if let Some(panic) = with(|kernel| kernel.panics.pop()) {
-            return Err(format!("panic: {panic}"));
-        }
+        world::check_panics()?;
         if let Some(violation) = self.store.violation() {
             return Err(violation);
         }
@@ -347,34 +309,21 @@ impl Cluster {
     fn carry_out(&mut self, what: Later) -> Result<(), String> {
         match what {
             Later::Start(host) => self.start(host),
-            Later::Resume(host) => with(|kernel| {
-                let host = &mut kernel.hosts[host];
-                if host.is_paused {
-                    (host.is_paused, host.is_runnable) = (false, true);
-                }
-            }),
-            Later::Join(links) => set_cut(&links, false),
-            Later::GoodLink(from, to) => {
-                let jitter = self.plan.jitter;
-                with(|kernel| {
-                    kernel.set_link(from, to, |link| {
-                        (link.jitter, link.loss_permille) = (jitter, 0)
-                    });
-                });
-            }
+            Later::Resume(host) => with(|kernel| kernel.hosts[host].resume()),
+            Later::Join(links) => faults::set_cut(&links, false),
+            Later::Improve(links) => faults::improve(&links, self.plan.jitter),
             Later::GoodStore => self
                 .store
                 .set_manners(|manners| *manners = Manners::default()),
             Later::Strike if self.is_safety => {
                 self.strike();
-                let every = self.plan.fault_every;
-                let pause = self.random.between(every / 2, every * 3 / 2);
-                self.later(pause, Later::Strike);
+                let pause = faults::pause(&mut self.random, self.plan.fault_every);
+                self.agenda.add(pause, Later::Strike);
             }
             Later::Strike => {}
             Later::Look => {
                 self.watch.check_output()?;
-                self.later(LOOK_EVERY, Later::Look);
+                self.agenda.add(LOOK_EVERY, Later::Look);
             }
         }
         Ok(())

@@ -10,19 +10,18 @@ use std::time::Duration;
 
 use flott_chaos_basis::random::Random;
 use flott_coordinator::core::{ClusterState, Job as Decided, JobStatus};
-use flott_node::Transport;
-use flott_node::tls::Whom;
 use flott_proto::wire::job_manager_client::JobManagerClient;
 use flott_proto::wire::{
     CancelJobRequest, CollectOrphansRequest, RescaleJobRequest, StopJobRequest, SubmitJobRequest,
     TriggerSavepointRequest,
 };
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
 use super::job::{self, Job};
 use super::plan::{MEMBERS, Plan};
-use crate::kernel::{MILLISECOND, with};
+use crate::callers;
+use crate::kernel::{MILLISECOND, count, with};
 use crate::raft_group::member;
 
 /// How long one JobManager may take for an answer.
@@ -66,10 +65,6 @@ impl Shared {
         let jobs = state.jobs.values();
         jobs.into_iter().find(|job| job.id.as_str() == id).cloned()
     }
-}
-
-fn count(what: &'static str) {
-    with(|kernel| kernel.trace.count(what));
 }
 
 /// Something that somebody wants.
@@ -161,7 +156,7 @@ impl User {
         loop {
             let pause = self.plan.user_every / MILLISECOND;
             let pause = if self.is_quiet() { 200 } else { pause };
-            self.sleep(pause).await;
+            self.pause(pause).await;
             let Some(job) = self.shared.job(id) else {
                 continue;
             };
@@ -204,14 +199,14 @@ impl User {
         let mut number = VICTIMS_FROM;
         loop {
             let pause = 2 * self.plan.user_every / MILLISECOND;
-            self.sleep(pause).await;
+            self.pause(pause).await;
             if self.is_quiet() {
                 break;
             }
             let id = job::id(number);
             number += 1;
             self.submit(job.writing_to(&id).submission(&id, "")).await;
-            self.sleep(pause).await;
+            self.pause(pause).await;
             self.insist(Wish::Cancel(id.clone()), u32::MAX).await;
             count("user: canceled");
             while !self
@@ -219,7 +214,7 @@ impl User {
                 .job(&id)
                 .is_some_and(|job| job.status.is_terminal())
             {
-                self.sleep(500).await;
+                self.pause(500).await;
             }
         }
         self.shared.known().has_canceled = true;
@@ -240,13 +235,8 @@ impl User {
         }
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a user's pauses are their own; their time is virtual"
-    )]
-    async fn sleep(&mut self, ms_max: u64) {
-        let ms = self.random.between(1, ms_max);
-        tokio::time::sleep(Duration::from_millis(ms)).await;
+    async fn pause(&mut self, ms_max: u64) {
+        callers::pause(&mut self.random, ms_max).await;
     }
 
     /// Asks until it is done or refused, so many times.
@@ -257,24 +247,16 @@ impl User {
             if came != Came::Unknown {
                 return came;
             }
-            self.sleep(300).await;
+            self.pause(300).await;
         }
         came
     }
 
     fn channel(&mut self, host: usize) -> JobManagerClient<Channel> {
-        let made = self.channels.entry(host).or_insert_with(|| {
-            let address = member::address(host);
-            let endpoint = Endpoint::from_shared(format!("http://{address}"));
-            let endpoint = endpoint.expect("an address of a host is one");
-            let endpoint = endpoint
-                .connect_timeout(Duration::from_secs(1))
-                .http2_keep_alive_interval(Duration::from_secs(1))
-                .keep_alive_timeout(Duration::from_secs(2));
-            let connector = Transport::loopback().connector(Whom::JobManager);
-            JobManagerClient::new(endpoint.connect_with_connector_lazy(connector))
-        });
-        made.clone()
+        let channels = self.channels.entry(host);
+        channels
+            .or_insert_with(|| JobManagerClient::new(callers::channel(host)))
+            .clone()
     }
 
     async fn ask(&mut self, wish: &Wish) -> Came {

@@ -15,8 +15,8 @@ use crate::invariants::closure;
 use crate::invariants::jobs::Jobs;
 use crate::invariants::output::Output;
 use crate::invariants::tasks::Tasks;
+use crate::kernel::count;
 use crate::kernel::hosts::HostId;
-use crate::kernel::with;
 use crate::object_store::Store;
 
 /// What is known of jobs and their tasks.
@@ -33,10 +33,6 @@ pub struct Watch {
     canceled: BTreeMap<String, Output>,
     canceled_output: PathBuf,
     spares_tasks: bool,
-}
-
-fn count(what: &'static str) {
-    with(|kernel| kernel.trace.count(what));
 }
 
 impl Watch {

@@ -143,6 +143,15 @@ impl Default for Host {
     }
 }
 
+impl Host {
+    /// Its process is not stopped any more.
+    pub fn resume(&mut self) {
+        if self.is_paused {
+            (self.is_paused, self.is_runnable) = (false, true);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -117,6 +117,11 @@ pub fn now() -> u64 {
     with(|kernel| kernel.now)
 }
 
+/// Something happened that is worth being counted.
+pub fn count(what: &'static str) {
+    with(|kernel| kernel.trace.count(what));
+}
+
 impl Kernel {
     /// The host whose process runs, unless that has died in this very step: then nothing that it does has an effect.
     pub(crate) fn living(&self) -> Option<HostId> {

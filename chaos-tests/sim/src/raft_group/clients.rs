@@ -8,16 +8,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use flott_chaos_basis::random::Random;
-use flott_node::Transport;
-use flott_node::tls::Whom;
 use flott_proto::wire::{
     self, key_value_client::KeyValueClient, kv_compare, kv_failure::Reason, kv_operation,
     kv_operation_result, kv_request, kv_response::Outcome, kv_write,
 };
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use super::member;
 use super::plan::Plan;
+use crate::callers;
 use crate::history::{Action, History, Operation, Told};
 use crate::kernel;
 
@@ -107,7 +106,7 @@ impl Client {
     async fn run(mut self) {
         loop {
             let pause = if self.random.permille(50) { 300 } else { 20 };
-            self.sleep(pause).await;
+            self.pause(pause).await;
             let key = self.random.below(u64::from(self.plan.keys)) as u32;
             let action = self.choose(key);
             let at = self.shared.begin(Operation {
@@ -131,13 +130,8 @@ impl Client {
         }
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a client's pauses are its own; their time is virtual"
-    )]
-    async fn sleep(&mut self, ms_max: u64) {
-        let ms = self.random.between(1, ms_max);
-        tokio::time::sleep(Duration::from_millis(ms)).await;
+    async fn pause(&mut self, ms_max: u64) {
+        callers::pause(&mut self.random, ms_max).await;
     }
 
     fn choose(&mut self, key: u32) -> Action {
@@ -175,7 +169,7 @@ impl Client {
                 Told::Refused if repeats => {}
                 told => return told,
             }
-            self.sleep(60).await;
+            self.pause(60).await;
         }
         if unknown {
             Told::Unknown
@@ -221,18 +215,10 @@ impl Client {
     }
 
     fn channel(&mut self, host: usize) -> KeyValueClient<Channel> {
-        let made = self.channels.entry(host).or_insert_with(|| {
-            let address = member::address(host);
-            let endpoint = Endpoint::from_shared(format!("http://{address}"));
-            let endpoint = endpoint.expect("an address of a host is one");
-            let endpoint = endpoint
-                .connect_timeout(Duration::from_secs(1))
-                .http2_keep_alive_interval(Duration::from_secs(1))
-                .keep_alive_timeout(Duration::from_secs(2));
-            let connector = Transport::loopback().connector(Whom::JobManager);
-            KeyValueClient::new(endpoint.connect_with_connector_lazy(connector))
-        });
-        made.clone()
+        let channels = self.channels.entry(host);
+        channels
+            .or_insert_with(|| KeyValueClient::new(callers::channel(host)))
+            .clone()
     }
 
     async fn ask(&mut self, request: &wire::KvRequest) -> Told {

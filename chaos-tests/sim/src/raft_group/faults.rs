@@ -2,35 +2,29 @@
 
 use super::plan::Fault;
 use super::run::{Group, Later};
+use crate::faults;
 use crate::kernel::hosts::{Death, HostId};
 use crate::kernel::{MILLISECOND, SECOND, with};
 
-/// How long a machine is away.
-const AWAY: (u64, u64) = (50 * MILLISECOND, 3 * SECOND);
-/// How long a fault of the network or a disk lasts.
-const LASTS: (u64, u64) = (100 * MILLISECOND, 4 * SECOND);
-/// Millionths by which clocks are wrong: two of them together by less than what leases allow for.
-const DRIFT_PPM: u64 = 15_000;
+/// A fault of the network or a disk lasts at most so long.
+const LASTS_MOST: u64 = 4 * SECOND;
 
 impl Group {
     fn lasts(&mut self) -> u64 {
-        // Most are short, some are long enough for the log to be purged meanwhile.
-        let most = if self.random.permille(700) {
-            LASTS.1 / 4
-        } else {
-            LASTS.1
-        };
-        self.random.between(LASTS.0, most)
+        faults::lasts(&mut self.random, LASTS_MOST)
     }
 
     fn any_member(&mut self) -> HostId {
-        let leads = |host: &HostId| self.observer.last(*host).is_some_and(|seen| seen.is_leader);
-        let leader = (0..self.plan.member_hosts()).find(leads);
-        match leader {
+        match self.believer() {
             // Leaders have more to lose.
             Some(leader) if self.random.permille(450) => leader,
             _ => self.random.below(self.plan.member_hosts() as u64) as usize,
         }
+    }
+
+    /// The first that believes to lead.
+    fn believer(&self) -> Option<HostId> {
+        (0..self.plan.member_hosts()).find(|host| self.observer.leads(*host))
     }
 
     /// Something goes wrong.
@@ -78,14 +72,10 @@ impl Group {
             Fault::Pause if is_up => {
                 with(|kernel| kernel.hosts[host].is_paused = true);
                 let lasts = self.lasts();
-                self.later(lasts, Later::Resume(host));
+                self.agenda.add(lasts, Later::Resume(host));
             }
             Fault::Isolate => {
-                let cut = self
-                    .others(host)
-                    .flat_map(|other| [(host, other), (other, host)]);
-                let cut = cut.collect();
-                self.cut(cut);
+                self.cut(faults::between(host, self.others(host)));
             }
             Fault::OneWay => {
                 let out = self.random.permille(500);
@@ -120,32 +110,24 @@ impl Group {
                 let period = self.random.between(30, 400) * MILLISECOND;
                 let times = self.random.between(3, 12);
                 for time in 0..times {
-                    let links = vec![(host, other), (other, host)];
-                    self.later(2 * time * period, Later::Cut(links.clone()));
-                    self.later((2 * time + 1) * period, Later::Join(links));
+                    let links = faults::between(host, [other]);
+                    self.agenda
+                        .add(2 * time * period, Later::Cut(links.clone()));
+                    self.agenda.add((2 * time + 1) * period, Later::Join(links));
                 }
             }
             Fault::BadLinks => {
-                let (latency, loss) = *self.random.pick(&[
+                let (jitter, loss) = *self.random.pick(&[
                     (0, 50),
                     (0, 300),
                     (60 * MILLISECOND, 0),
                     (150 * MILLISECOND, 0),
                     (20 * MILLISECOND, 20),
                 ]);
-                let others: Vec<_> = self.others(host).collect();
+                let links = faults::between(host, self.others(host));
+                faults::worsen(&links, jitter, loss);
                 let lasts = self.lasts();
-                for other in others {
-                    for (from, to) in [(host, other), (other, host)] {
-                        with(|kernel| {
-                            kernel.set_link(from, to, |link| {
-                                link.jitter = latency.max(link.jitter);
-                                link.loss_permille = loss;
-                            });
-                        });
-                        self.later(lasts, Later::GoodLink(from, to));
-                    }
-                }
+                self.agenda.add(lasts, Later::Improve(links));
             }
             Fault::Reset => {
                 let others: Vec<_> = self.others(host).collect();
@@ -159,7 +141,7 @@ impl Group {
                 let most = self.random.between(5, 120) * MILLISECOND;
                 with(|kernel| kernel.hosts[host].disk.most = most);
                 let lasts = self.lasts();
-                self.later(lasts, Later::FastDisk(host));
+                self.agenda.add(lasts, Later::FastDisk(host));
             }
             Fault::HungDisk => {
                 let lasts = self.lasts();
@@ -173,20 +155,15 @@ impl Group {
                     host.disk_free = if creeps { 100 << 20 } else { 10 << 20 };
                     host.disk_is_full = !creeps;
                 });
-                self.later(lasts, Later::RoomOnDisk(host));
+                self.agenda.add(lasts, Later::RoomOnDisk(host));
             }
             Fault::FailedSync => {
                 with(|kernel| kernel.hosts[host].sync_fails_permille = 200);
                 let lasts = self.lasts();
-                self.later(lasts, Later::GoodSyncs(host));
+                self.agenda.add(lasts, Later::GoodSyncs(host));
             }
             Fault::Drift => {
-                let by = self.random.below(2 * DRIFT_PPM + 1);
-                let ppm = by as i64 - DRIFT_PPM as i64;
-                with(|kernel| {
-                    let now = kernel.now;
-                    kernel.hosts[host].clock.set_drift(now, ppm);
-                });
+                faults::drift(&mut self.random, host);
             }
             Fault::ClockJump => {
                 let by = self.random.below(2 * 3600 * SECOND);
@@ -194,11 +171,7 @@ impl Group {
                 with(|kernel| kernel.hosts[host].clock.wall_offset = by);
             }
             Fault::QuickRestart => {
-                let leads = |host: &HostId| {
-                    let seen = self.observer.last(*host);
-                    seen.is_some_and(|seen| seen.is_leader)
-                };
-                let Some(leader) = (0..self.plan.member_hosts()).find(leads) else {
+                let Some(leader) = self.believer() else {
                     return false;
                 };
                 let mut others: Vec<_> = self.others(leader).collect();
@@ -207,9 +180,9 @@ impl Group {
                 let [candidate, between, ..] = others[..] else {
                     return false;
                 };
-                self.cut(vec![(leader, candidate), (candidate, leader)]);
+                self.cut(faults::between(leader, [candidate]));
                 let after = self.random.between(50, 600) * MILLISECOND;
-                self.later(after, Later::Restart(between));
+                self.agenda.add(after, Later::Restart(between));
             }
             Fault::Kill
             | Fault::PowerLoss
@@ -225,17 +198,9 @@ impl Group {
     }
 
     fn cut(&mut self, links: Vec<(HostId, HostId)>) {
-        self.set_cut(&links, true);
+        faults::set_cut(&links, true);
         let lasts = self.lasts();
-        self.later(lasts, Later::Join(links));
-    }
-
-    pub(super) fn set_cut(&self, links: &[(HostId, HostId)], cut: bool) {
-        with(|kernel| {
-            for (from, to) in links {
-                kernel.set_link(*from, *to, |link| link.is_cut = cut);
-            }
-        });
+        self.agenda.add(lasts, Later::Join(links));
     }
 
     /// The process of a host ends, and is started again some time later.
@@ -246,33 +211,12 @@ impl Group {
 
     pub(super) fn after_death(&mut self, host: HostId) {
         std::mem::take(&mut self.members[host]).forget();
-        let away = self.random.between(AWAY.0, AWAY.1);
-        self.later(away, Later::Start(host));
+        let away = faults::away(&mut self.random);
+        self.agenda.add(away, Later::Start(host));
     }
 
     /// Everything works again.
     pub fn mend(&mut self) {
-        with(|kernel| {
-            let hosts = kernel.hosts.len();
-            for from in 0..hosts {
-                for to in 0..hosts {
-                    let (latency, jitter) = (self.plan.latency, self.plan.jitter);
-                    kernel.set_link(from, to, |link| {
-                        (link.latency, link.jitter) = (latency, jitter);
-                        (link.loss_permille, link.is_cut) = (0, false);
-                    });
-                }
-            }
-            for host in &mut kernel.hosts {
-                host.disk = Default::default();
-                (host.disk_hangs_until, host.disk_free) = (0, 50 << 30);
-                (host.disk_is_full, host.sync_fails_permille) = (false, 0);
-                host.dies_in_file_operation = None;
-                if host.is_paused {
-                    host.is_paused = false;
-                    host.is_runnable = true;
-                }
-            }
-        });
+        faults::mend(self.plan.latency, self.plan.jitter);
     }
 }

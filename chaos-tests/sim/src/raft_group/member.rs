@@ -10,6 +10,7 @@ use futures::StreamExt;
 use super::plan::Plan;
 use crate::kernel::hosts::{Death, HostId};
 use crate::kernel::{network, with};
+use crate::world::World;
 
 /// Where a host's JobManager is reached.
 pub fn address(host: HostId) -> String {
@@ -66,6 +67,16 @@ pub fn configuration(plan: &Plan) -> Configuration {
     configuration.set(&options::RAFT_SNAPSHOT_ENTRIES, plan.snapshot_entries);
     configuration.set(&options::RAFT_SNAPSHOT_BYTES, "256kb");
     configuration
+}
+
+/// Has the process of the first host found a group of the first `members`. If it fails, nobody leads, which is noticed.
+pub fn found(world: &mut World, founder: &Running, members: usize) -> Result<(), String> {
+    let founder = founder.jobmanager().ok_or("the founder runs")?;
+    let addresses = (0..members).map(address).collect();
+    world.spawn(0, async move {
+        let _ = founder.raft().initialize(addresses).await;
+    });
+    Ok(())
 }
 
 /// What a JobManager's process does: it runs until it is killed, or until it ends itself.

@@ -1,6 +1,7 @@
 //! Hands each member to the invariants after each of its steps.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use flott_coordinator::simulation::Seen;
 
@@ -13,7 +14,7 @@ use crate::invariants::epochs::Epochs;
 use crate::invariants::log_matching::LogMatching;
 use crate::invariants::states::States;
 use crate::kernel::hosts::HostId;
-use crate::kernel::{SECOND, with};
+use crate::kernel::{SECOND, count, with};
 
 /// Between two digests of one member's whole state.
 const DIGEST_EVERY: u64 = SECOND / 2;
@@ -42,16 +43,25 @@ fn as_host<T>(host: HostId, f: impl FnOnce() -> T) -> T {
     result
 }
 
-fn count(what: &'static str) {
-    with(|kernel| kernel.trace.count(what));
-}
-
 impl Observer {
     /// A member as it was seen last, if that was in its present life.
     pub fn last(&self, host: HostId) -> Option<&Seen> {
         let life = with(|kernel| kernel.hosts[host].life);
         let (seen_life, seen) = self.last.get(&host)?;
         (*seen_life == life).then_some(seen)
+    }
+
+    /// Whether a member believed, when it was seen last, that it leads.
+    pub fn leads(&self, host: HostId) -> bool {
+        self.last(host).is_some_and(|seen| seen.is_leader)
+    }
+
+    /// Which of these members leads: it has a lease, and its epoch was decided.
+    pub fn in_office(&self, hosts: Range<HostId>) -> Option<HostId> {
+        hosts.into_iter().find(|host| {
+            let seen = self.last(*host);
+            seen.is_some_and(|seen| seen.is_leader && seen.has_lease && seen.epoch > 0)
+        })
     }
 
     /// How often a leader was elected.

@@ -11,15 +11,12 @@ use flott_proto::ids::NodeId;
 
 use super::member;
 use super::run::Group;
-use crate::kernel::with;
+use crate::kernel;
 
 impl Group {
     /// Does something, or tries to.
     pub fn operate(&mut self) {
-        let leads = |host: &usize| {
-            let seen = self.observer.last(*host);
-            seen.is_some_and(|seen| seen.is_leader) && self.world.is_up(*host)
-        };
+        let leads = |host: &usize| self.observer.leads(*host) && self.world.is_up(*host);
         let Some(leader) = (0..self.plan.member_hosts()).find(leads) else {
             return;
         };
@@ -54,7 +51,7 @@ struct Act<'a> {
 
 fn count(what: &'static str, done: bool) {
     if done {
-        with(|kernel| kernel.trace.count(what));
+        kernel::count(what);
     }
 }
 

@@ -4,6 +4,7 @@
 
 use flott_chaos_basis::random::Random;
 
+use crate::faults;
 use crate::kernel::{MILLISECOND, SECOND};
 
 /// A kind of fault.
@@ -149,12 +150,7 @@ impl Plan {
         if Random::new(seed).permille(150) {
             faults.push(Fault::QuickRestart);
         }
-        let (latency, jitter) = *random.pick(&[
-            (50_000, 100_000),
-            (200_000, 500_000),
-            (1_000_000, 3_000_000),
-            (4_000_000, 8_000_000),
-        ]);
+        let (latency, jitter) = *random.pick(&faults::GOOD_LINKS);
         let (heartbeat_ms, election_ms) = *random.pick(&[(50, 200), (50, 200), (100, 400)]);
         let operates = random.permille(700);
         Self {

@@ -1,6 +1,5 @@
 //! The phases of a run.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use flott_chaos_basis::random::Random;
@@ -10,10 +9,12 @@ use super::clients::{self, Shared};
 use super::member::{self, Running};
 use super::observer::Observer;
 use super::plan::Plan;
+use crate::agenda::Agenda;
 use crate::environment::Surroundings;
+use crate::faults;
 use crate::invariants::reads;
 use crate::kernel::hosts::{Death, HostId};
-use crate::kernel::{self, MILLISECOND, SECOND, with};
+use crate::kernel::{self, MILLISECOND, SECOND, count, with};
 use crate::object_store::Store;
 use crate::verdict::Verdict;
 use crate::world::{self, Step, World};
@@ -38,8 +39,8 @@ pub enum Later {
     Cut(Vec<(HostId, HostId)>),
     /// They work again.
     Join(Vec<(HostId, HostId)>),
-    /// That link is as it was.
-    GoodLink(HostId, HostId),
+    /// These are not slow any more, and lose nothing.
+    Improve(Vec<(HostId, HostId)>),
     /// That disk is as it was.
     FastDisk(HostId),
     /// The same.
@@ -60,9 +61,8 @@ pub struct Group {
     pub(super) members: Vec<Running>,
     pub(super) observer: Observer,
     pub(super) random: Random,
+    pub(super) agenda: Agenda<Later>,
     clients: Shared,
-    agenda: BTreeMap<(u64, u64), Later>,
-    serial: u64,
     is_safety: bool,
     narrates: bool,
 }
@@ -85,35 +85,20 @@ pub fn run(plan: Plan, mutants: &[Mutant], directory: &Path, narrates: bool) -> 
         observer: Observer::default(),
         random,
         clients: Shared::default(),
-        agenda: BTreeMap::new(),
-        serial: 0,
+        agenda: Agenda::default(),
         is_safety: true,
         narrates,
         plan,
     };
     let violation = group.phases().err();
-    let mut verdict = Verdict {
-        seed: group.plan.seed,
-        violation,
-        ..Verdict::default()
-    };
+    let mut verdict = Verdict::of(group.plan.seed, violation);
     let (acknowledged, _) = group.clients.acknowledged();
-    with(|kernel| {
-        verdict.trace = kernel.trace.hash();
-        verdict.events = kernel.trace.events();
-        verdict.virtual_ms = kernel.now / MILLISECOND;
-        let counts = kernel.trace.counts().iter();
-        verdict.counts = counts.map(|(what, n)| ((*what).to_owned(), *n)).collect();
-    });
-    let mut count = |what: &str, n: u64| verdict.counts.insert(what.to_owned(), n);
-    count("acknowledged writes", acknowledged as u64);
-    count("leaders", group.observer.leaders() as u64);
-    count("entries", group.observer.committed.last());
-    count("digests compared", group.observer.digests());
-    count(
-        "changes of members",
-        group.observer.committed.memberships() as u64,
-    );
+    let (observer, committed) = (&group.observer, &group.observer.committed);
+    verdict.count("acknowledged writes", acknowledged as u64);
+    verdict.count("leaders", observer.leaders() as u64);
+    verdict.count("entries", committed.last());
+    verdict.count("digests compared", observer.digests());
+    verdict.count("changes of members", committed.memberships() as u64);
     // Nothing of it is dropped: its processes are as dead as if they had been killed.
     std::mem::forget(group);
     verdict
@@ -122,17 +107,8 @@ pub fn run(plan: Plan, mutants: &[Mutant], directory: &Path, narrates: bool) -> 
 impl Group {
     pub(super) fn say(&self, what: &str) {
         if self.narrates {
-            #[expect(clippy::print_stderr, reason = "asked for by the one who looks")]
-            {
-                eprintln!("{:>9} ms  {what}", world::now_ms());
-            }
+            world::narrate(what);
         }
-    }
-
-    pub(super) fn later(&mut self, after: u64, what: Later) {
-        self.serial += 1;
-        let at = kernel::now() + after;
-        self.agenda.insert((at, self.serial), what);
     }
 
     fn phases(&mut self) -> Result<(), String> {
@@ -150,9 +126,9 @@ impl Group {
         let (plan, shared) = (self.plan.clone(), self.clients.clone());
         let client_host = self.plan.client_host();
         self.world.start(client_host, clients::main(plan, shared));
-        self.later(self.plan.fault_every, Later::Strike);
+        self.agenda.add(self.plan.fault_every, Later::Strike);
         if let Some(every) = self.plan.operator_every {
-            self.later(every, Later::Operate);
+            self.agenda.add(every, Later::Operate);
         }
         let end = kernel::now() + self.plan.safety;
         self.until(end, |_| false)?;
@@ -161,17 +137,13 @@ impl Group {
         self.mend();
         self.recover()?;
         let checked = reads::check(&self.clients.history())?;
-        with(|kernel| {
-            for (what, n) in [
-                ("reads", checked.reads),
-                ("writes", checked.writes),
-                ("writes of unknown outcome", checked.unknown),
-            ] {
-                for _ in 0..n {
-                    kernel.trace.count(what);
-                }
-            }
-        });
+        for (what, n) in [
+            ("reads", checked.reads),
+            ("writes", checked.writes),
+            ("writes of unknown outcome", checked.unknown),
+        ] {
+            (0..n).for_each(|_| count(what));
+        }
         Ok(())
     }
 
@@ -199,13 +171,7 @@ impl Group {
         if !self.until(end, started)? {
             return Err("liveness: not all members started".to_owned());
         }
-        let founder = self.members[0].jobmanager();
-        let founder = founder.ok_or("the founder runs")?;
-        let addresses = (0..self.plan.members).map(member::address).collect();
-        self.world.spawn(0, async move {
-            // If it fails, nobody leads, which is noticed.
-            let _ = founder.raft().initialize(addresses).await;
-        });
+        member::found(&mut self.world, &self.members[0], self.plan.members)?;
         let led = |group: &Self| group.leader().is_some();
         match self.until(end, led)? {
             true => Ok(()),
@@ -214,11 +180,7 @@ impl Group {
     }
 
     fn leader(&self) -> Option<HostId> {
-        let hosts = 0..self.plan.member_hosts();
-        hosts.into_iter().find(|host| {
-            let seen = self.observer.last(*host);
-            seen.is_some_and(|seen| seen.is_leader && seen.has_lease && seen.epoch > 0)
-        })
+        self.observer.in_office(0..self.plan.member_hosts())
     }
 
     /// The group has to work again: one leader, all members up to date, writes acknowledged.
@@ -280,30 +242,25 @@ impl Group {
     /// Goes on until `end`, or until it is as wanted: whether it was.
     fn until(&mut self, end: u64, wanted: impl Fn(&Self) -> bool) -> Result<bool, String> {
         loop {
-            let planned = self.agenda.first_key_value().map(|((at, _), _)| *at);
-            let until = planned.unwrap_or(end).min(end);
+            let until = self.agenda.next_at().unwrap_or(end).min(end);
             match self.world.step(until) {
                 Step::Ran(host) => {
                     if host < self.members.len() {
                         self.observer.look(host, &self.members)?;
                     }
-                    self.check_panics()?;
+                    world::check_panics()?;
                     self.strike_at_joint_leader();
                     if wanted(self) {
                         return Ok(true);
                     }
                 }
                 Step::Died(host, death) => {
-                    self.check_panics()?;
+                    world::check_panics()?;
                     self.on_death(host, &death)?;
                 }
                 Step::Reached if kernel::now() >= end => return Ok(wanted(self)),
                 Step::Reached => {
-                    let now = kernel::now();
-                    while let Some(entry) = self.agenda.first_entry()
-                        && entry.key().0 <= now
-                    {
-                        let what = entry.remove();
+                    while let Some(what) = self.agenda.due() {
                         self.carry_out(what);
                     }
                 }
@@ -317,19 +274,8 @@ impl Group {
         if let Some(leader) = joint.filter(|_| self.is_safety)
             && self.random.permille(400)
         {
-            with(|kernel| {
-                kernel
-                    .trace
-                    .count("fault: kill of a leader in a joint membership")
-            });
+            count("fault: kill of a leader in a joint membership");
             self.end(leader, &Death::Killed);
-        }
-    }
-
-    fn check_panics(&self) -> Result<(), String> {
-        match with(|kernel| kernel.panics.pop()) {
-            Some(panic) => Err(format!("panic: {panic}")),
-            None => Ok(()),
         }
     }
 
@@ -343,26 +289,14 @@ impl Group {
                     self.world.kill(host, &Death::Killed);
                     std::mem::take(&mut self.members[host]).forget();
                     let away = self.random.between(1, 30) * MILLISECOND;
-                    self.later(away, Later::Start(host));
+                    self.agenda.add(away, Later::Start(host));
                 }
             }
-            Later::Resume(host) => with(|kernel| {
-                let host = &mut kernel.hosts[host];
-                if host.is_paused {
-                    (host.is_paused, host.is_runnable) = (false, true);
-                }
-            }),
-            Later::Cut(links) if self.is_safety => self.set_cut(&links, true),
+            Later::Resume(host) => with(|kernel| kernel.hosts[host].resume()),
+            Later::Cut(links) if self.is_safety => faults::set_cut(&links, true),
             Later::Cut(_) => {}
-            Later::Join(links) => self.set_cut(&links, false),
-            Later::GoodLink(from, to) => {
-                let jitter = self.plan.jitter;
-                with(|kernel| {
-                    kernel.set_link(from, to, |link| {
-                        (link.jitter, link.loss_permille) = (jitter, 0)
-                    });
-                });
-            }
+            Later::Join(links) => faults::set_cut(&links, false),
+            Later::Improve(links) => faults::improve(&links, self.plan.jitter),
             Later::FastDisk(host) => with(|kernel| kernel.hosts[host].disk = Default::default()),
             Later::RoomOnDisk(host) => with(|kernel| {
                 let host = &mut kernel.hosts[host];
@@ -371,15 +305,14 @@ impl Group {
             Later::GoodSyncs(host) => with(|kernel| kernel.hosts[host].sync_fails_permille = 0),
             Later::Strike if self.is_safety => {
                 self.strike();
-                let every = self.plan.fault_every;
-                let pause = self.random.between(every / 2, every * 3 / 2);
-                self.later(pause, Later::Strike);
+                let pause = faults::pause(&mut self.random, self.plan.fault_every);
+                self.agenda.add(pause, Later::Strike);
             }
             Later::Operate if self.is_safety => {
                 self.operate();
                 let every = self.plan.operator_every.unwrap_or(SECOND);
-                let pause = self.random.between(every / 2, every * 3 / 2);
-                self.later(pause, Later::Operate);
+                let pause = faults::pause(&mut self.random, every);
+                self.agenda.add(pause, Later::Operate);
             }
             Later::Strike | Later::Operate => {}
         }
@@ -390,14 +323,14 @@ impl Group {
         self.say(&format!("host {host} ended: {death:?}"));
         if let Death::Exited(why) = death {
             if why.contains("was removed from its group") {
-                with(|kernel| kernel.trace.count("a removed member ended"));
+                count("a removed member ended");
                 // Its machine is free for another member.
                 with(|kernel| kernel.replace_disk(host));
                 self.observer.forget(host);
             } else if !self.may_end(why) {
                 return Err(format!("host {host} ended: {why}"));
             } else {
-                with(|kernel| kernel.trace.count("a member ended because of its disk"));
+                count("a member ended because of its disk");
             }
         }
         self.after_death(host);
