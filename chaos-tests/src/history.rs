@@ -184,33 +184,48 @@ impl History {
     }
 }
 
+/// For tests of those who judge: what some client did with register 0, from `called` to `ended`.
+#[cfg(test)]
+pub(crate) fn operation(called: u64, ended: u64, action: Action, outcome: Outcome) -> Operation {
+    Operation {
+        key: 0,
+        client: 0,
+        member: 1,
+        called_ns: called,
+        ended_ns: ended,
+        action,
+        outcome,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use flott_decoders::Seeds;
 
     use super::*;
 
-    #[test]
-    fn a_history_is_read_back_as_it_was_written() {
-        let operation = |action, outcome| Operation {
+    /// With another number in each field.
+    fn numbered(action: Action, outcome: Outcome) -> Operation {
+        Operation {
             key: 3,
             client: 7,
             member: 2,
-            called_ns: 1_000,
-            ended_ns: 2_000,
-            action,
-            outcome,
-        };
+            ..operation(1_000, 2_000, action, outcome)
+        }
+    }
+
+    #[test]
+    fn a_history_is_read_back_as_it_was_written() {
         let swap = Action::Swap {
             from: Value::ABSENT,
             to: Value(8),
         };
         let history = History {
             operations: vec![
-                operation(Action::Read, Outcome::Found(Value::ABSENT)),
-                operation(Action::Write(Value(5)), Outcome::Done),
-                operation(swap, Outcome::Unknown("no answer".to_owned())),
-                operation(swap, Outcome::Failed("not the leader".to_owned())),
+                numbered(Action::Read, Outcome::Found(Value::ABSENT)),
+                numbered(Action::Write(Value(5)), Outcome::Done),
+                numbered(swap, Outcome::Unknown("no answer".to_owned())),
+                numbered(swap, Outcome::Failed("not the leader".to_owned())),
             ],
         };
         let mut text = Vec::new();
@@ -229,19 +244,10 @@ mod tests {
     fn any_bytes_are_a_history_or_refused_by_their_line() {
         let line = r#"{"key":3,"client":7,"member":2,"called_ns":1000,"ended_ns":2000,"action":"Read","outcome":"Done"}"#;
         let mut written = Vec::new();
-        let operation = |action, outcome| Operation {
-            key: 3,
-            client: 7,
-            member: 2,
-            called_ns: 1_000,
-            ended_ns: 2_000,
-            action,
-            outcome,
-        };
         let history = History {
             operations: vec![
-                operation(Action::Write(Value(5)), Outcome::Done),
-                operation(Action::Read, Outcome::Unknown("no answer".to_owned())),
+                numbered(Action::Write(Value(5)), Outcome::Done),
+                numbered(Action::Read, Outcome::Unknown("no answer".to_owned())),
             ],
         };
         history.write_to(&mut written).unwrap();

@@ -77,27 +77,36 @@ async fn savepoint(directory: &Path, keys: u8) -> wire::CheckpointMetadata {
     }
 }
 
+/// What is read, in one piece.
+async fn printed(
+    metadata: &wire::CheckpointMetadata,
+    wanted: Wanted<'_>,
+) -> Result<(Vec<u8>, Done), Error> {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut printed = Vec::new();
+    let mut out = |bytes: &[u8]| {
+        printed.extend_from_slice(bytes);
+        ControlFlow::Continue(())
+    };
+    let done = read(metadata, wanted, scratch.path(), &mut out).await?;
+    let left = std::fs::read_dir(scratch.path()).unwrap().count();
+    assert_eq!(left, 0, "no tablet stays");
+    Ok((printed, done))
+}
+
 async fn lines(
     metadata: &wire::CheckpointMetadata,
     operator: &str,
     state: Option<&str>,
     limit: Option<u64>,
 ) -> Result<(Vec<String>, Done), Error> {
-    let scratch = tempfile::tempdir().unwrap();
     let wanted = Wanted {
         operator,
         state,
         limit,
         format: RecordFormat::Csv,
     };
-    let mut printed = Vec::new();
-    let mut out = |lines: &[u8]| {
-        printed.extend_from_slice(lines);
-        ControlFlow::Continue(())
-    };
-    let done = read(metadata, wanted, scratch.path(), &mut out).await?;
-    let left = std::fs::read_dir(scratch.path()).unwrap().count();
-    assert_eq!(left, 0, "no tablet stays");
+    let (printed, done) = printed(metadata, wanted).await?;
     let text = String::from_utf8(printed).unwrap();
     Ok((text.lines().map(str::to_owned).collect(), done))
 }
@@ -159,20 +168,14 @@ async fn state_is_read_into_a_parquet_file() {
     let directory = tempfile::tempdir().unwrap();
     let metadata = savepoint(directory.path(), 40).await;
     for (limit, rows) in [(None, 40), (Some(0), 0), (Some(7), 7)] {
-        let scratch = tempfile::tempdir().unwrap();
         let wanted = Wanted {
             operator: "count",
             state: Some("counts/timers"),
             limit,
             format: RecordFormat::Parquet,
         };
-        let mut file = Vec::new();
-        let mut out = |bytes: &[u8]| {
-            file.extend_from_slice(bytes);
-            ControlFlow::Continue(())
-        };
-        let done = read(&metadata, wanted, scratch.path(), &mut out).await;
-        assert_eq!(done.unwrap().entries, rows);
+        let (file, done) = printed(&metadata, wanted).await.unwrap();
+        assert_eq!(done.entries, rows);
         let reader = ParquetRecordBatchReader::try_new(Bytes::from(file), 1024).unwrap();
         let batches: Vec<_> = reader.map(Result::unwrap).collect();
         let read: usize = batches.iter().map(RecordBatch::num_rows).sum();

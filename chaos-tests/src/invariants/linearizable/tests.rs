@@ -4,19 +4,7 @@ use flott_chaos_basis::random::Random;
 use proptest::prelude::*;
 
 use super::*;
-
-/// An operation from `called` to `ended`.
-fn operation(called: u64, ended: u64, action: Action, outcome: Outcome) -> Operation {
-    Operation {
-        key: 0,
-        client: 0,
-        member: 1,
-        called_ns: called,
-        ended_ns: ended,
-        action,
-        outcome,
-    }
-}
+use crate::history::operation;
 
 fn read(called: u64, ended: u64, found: u64) -> Operation {
     operation(called, ended, Action::Read, Outcome::Found(Value(found)))

@@ -22,6 +22,20 @@ fn file(n: u16) -> StateFile {
     }
 }
 
+/// The first checkpoint of a job, of these subtasks.
+fn first<const N: usize>(subtasks: [(SubtaskId, SubtaskState); N]) -> CompletedCheckpoint {
+    CompletedCheckpoint {
+        id: CheckpointId(1),
+        kind: CheckpointKind::Checkpoint,
+        triggered_at_ms: 0,
+        completed_at_ms: 0,
+        uploaded_bytes: 0,
+        external_path: String::new(),
+        metadata_object: None,
+        subtasks: subtasks.into(),
+    }
+}
+
 /// What a step does: take a checkpoint that drops some files and adds some, take a savepoint, abort one, or
 /// discard a retained one.
 #[derive(Clone, Debug)]
@@ -183,21 +197,11 @@ fn an_ack_may_add_what_its_writer_wrote_or_its_base_has_and_nothing_else() {
         files: [(file(n).path, file(n))].into(),
         ..SubtaskState::default()
     };
-    let base = CompletedCheckpoint {
-        id: CheckpointId(1),
-        kind: CheckpointKind::Checkpoint,
-        triggered_at_ms: 0,
-        completed_at_ms: 0,
-        uploaded_bytes: 0,
-        external_path: String::new(),
-        metadata_object: None,
-        subtasks: [
-            (of("v", 0), holding(1)),
-            (of("v", 1), holding(2)),
-            (of("other", 0), holding(3)),
-        ]
-        .into(),
-    };
+    let base = first([
+        (of("v", 0), holding(1)),
+        (of("v", 1), holding(2)),
+        (of("other", 0), holding(3)),
+    ]);
     let mut store = CheckpointStore {
         last_id: CheckpointId(2),
         retained: vec![base.into()],
@@ -262,15 +266,6 @@ fn sizes_that_cannot_be_added_up_are_counted_as_very_large() {
             .collect(),
     };
     assert_eq!(state.size(), u64::MAX);
-    let completed = CompletedCheckpoint {
-        id: CheckpointId(1),
-        kind: CheckpointKind::Checkpoint,
-        triggered_at_ms: 0,
-        completed_at_ms: 0,
-        uploaded_bytes: 0,
-        external_path: String::new(),
-        metadata_object: None,
-        subtasks: BTreeMap::from([(subtask(), state)]),
-    };
+    let completed = first([(subtask(), state)]);
     assert_eq!(completed.size(), COUNTED_BYTES_MAX);
 }
