@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::faults::plan::Fault;
 use crate::history::Counts;
 
@@ -47,6 +49,38 @@ impl fmt::Display for Verdict {
             Self::Violated(what) => write!(f, "VIOLATED: {}", what.join("; ")),
             Self::Unknown(why) => write!(f, "unknown: {}", why.join("; ")),
         }
+    }
+}
+
+/// What was found, in words, and when it showed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Milliseconds since the run began. `None`: it shows in the run as a whole.
+    pub at_ms: Option<u64>,
+    #[expect(missing_docs, reason = "its name says it")]
+    pub what: String,
+}
+
+impl Finding {
+    /// It showed at that moment.
+    pub fn at(at_ms: u64, what: impl Into<String>) -> Self {
+        Self {
+            at_ms: Some(at_ms),
+            what: what.into(),
+        }
+    }
+
+    /// It shows in the run as a whole.
+    pub fn in_all(what: impl Into<String>) -> Self {
+        Self {
+            at_ms: None,
+            what: what.into(),
+        }
+    }
+
+    /// The words alone.
+    pub fn words(all: &[Self]) -> Vec<String> {
+        all.iter().map(|finding| finding.what.clone()).collect()
     }
 }
 

@@ -3,8 +3,7 @@
 //! Exit codes: 0 everything held, 1 something did not, 2 too little was tried to tell, 4 this machine cannot run it.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,7 +15,6 @@ use flott_chaos_tests::campaign::command::{self, ReplayArgs, RunArgs};
 use flott_chaos_tests::campaign::{figures, undo};
 use flott_chaos_tests::cluster::network::Network;
 use flott_chaos_tests::cluster::{disks, flott_binary, room};
-use flott_chaos_tests::history::History;
 use flott_chaos_tests::report::{Durations, HistoryReport, HistoryTable, Verdict, exit_code};
 use flott_chaos_tests::runs::failover::{self, Loss};
 use flott_chaos_tests::runs::linearizability::{self, Course};
@@ -69,6 +67,11 @@ enum Command {
     Check {
         /// The file or directory
         history: PathBuf,
+    },
+    /// Makes the timeline.html of a run again
+    Timeline {
+        /// The directory of the run
+        run: PathBuf,
     },
     /// Said by this program to itself: undoes faults when the harness does not
     #[command(hide = true)]
@@ -191,8 +194,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<u8> {
 async fn without_room(arguments: &Arguments) -> anyhow::Result<Option<u8>> {
     let clock = SystemClock::shared();
     let verdict = match &arguments.command {
-        Command::Check { history } if history.is_dir() => command::check(history, &say)?,
-        Command::Check { history } => check(history)?,
+        Command::Check { history } => command::check(history, &say)?,
+        Command::Timeline { run } => {
+            command::timeline(run, &say)?;
+            return Ok(Some(0));
+        }
         Command::Heal { run } => {
             command::heal(run, &say)?;
             return Ok(Some(0));
@@ -309,13 +315,6 @@ async fn many_jobs(arguments: &ManyJobsArgs, directory: Option<PathBuf>) -> anyh
     }
     say(&table);
     Ok(u8::from(restarted != 0))
-}
-
-fn check(history: &Path) -> anyhow::Result<Verdict> {
-    let open = || format!("cannot read {}", history.display());
-    let file = File::open(history).with_context(open)?;
-    let history = History::read_from(BufReader::new(file)).with_context(open)?;
-    linearizability::check_again(&history)
 }
 
 /// Inside of a room.

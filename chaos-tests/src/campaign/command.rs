@@ -1,27 +1,24 @@
-//! The verbs of `chaos` that concern whole runs: `run`, `replay`, `check`, `shrink`, `heal`.
+//! The verbs of `chaos` that concern whole runs: `run`, `replay`, `check`, `timeline`, `shrink`, `heal`.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
 use flott_node::SharedClock;
-use serde::de::DeserializeOwned;
 
 use super::fault::Kind;
 use super::judge::{judge, text_of};
+use super::leftovers::{read_history, read_json, read_lines};
 use super::place::Place;
 use super::plan::{Plan, Wanted, Workload};
 use super::run::{Course, run as carry_out};
-use super::{shrink, undo};
+use super::{shrink, timeline, undo};
 use crate::cluster::{flott, flott_binary};
-use crate::history::History;
 use crate::invariants::sequence::{Extent, Reader};
 use crate::invariants::{checkpoint_log, jobs};
-use crate::report::Verdict;
+use crate::report::{Finding, Verdict};
 use crate::target::store;
 
 /// A smaller plan is kept if it fails once in so many runs.
@@ -232,7 +229,7 @@ pub async fn replay(
     clock: &SharedClock,
     say: &Say,
 ) -> anyhow::Result<Verdict> {
-    let plan = read_plan(&arguments.plan)?;
+    let plan: Plan = read_json(&arguments.plan)?;
     let course = Course {
         length: plan.ends(),
         place: Place::Local,
@@ -242,12 +239,6 @@ pub async fn replay(
     };
     let again = format!("chaos replay {}", arguments.plan.display());
     one(&course, clock, say, &again, arguments.keep).await
-}
-
-fn read_plan(path: &Path) -> anyhow::Result<Plan> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is no plan", path.display()))
 }
 
 /// One run: the first and the last line, and what lies between.
@@ -301,6 +292,7 @@ async fn one(
         course.directory.join("report.json"),
         serde_json::to_vec_pretty(&report)?,
     )?;
+    let page = timeline::write(&course.directory)?;
     say(&text_of(&report));
     say(&format!("{title}: {verdict}"));
     if verdict == Verdict::Held {
@@ -310,7 +302,8 @@ async fn one(
     } else {
         let kept = course.directory.display();
         say(&format!(
-            "REPRODUCE: {again}\n  the same plan: chaos replay {kept}/plan.json\n  judge again:   chaos check {kept}\n  smaller plans: chaos shrink {kept}/plan.json\n  kept: plan, history, faults, logs and data of all processes, output, in {kept}"
+            "REPRODUCE: {again}\n  the same plan: chaos replay {kept}/plan.json\n  judge again:   chaos check {kept}\n  smaller plans: chaos shrink {kept}/plan.json\n  what happened: {}\n  kept: plan, history, faults, logs and data of all processes, output, in {kept}",
+            page.display()
         ));
     }
     Ok(verdict)
@@ -335,7 +328,7 @@ pub async fn shrink(
     clock: &SharedClock,
     say: &Say,
 ) -> anyhow::Result<Verdict> {
-    let mut plan = read_plan(&arguments.plan)?;
+    let mut plan: Plan = read_json(&arguments.plan)?;
     let binary = binary(arguments.flott.as_deref())?;
     let mut runs = 0_u32;
     'smaller: loop {
@@ -391,12 +384,20 @@ pub fn heal(directory: &Path, say: &Say) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Judges again what a run has left in its directory.
-pub fn check(directory: &Path, say: &Say) -> anyhow::Result<Verdict> {
-    let plan = read_plan(&directory.join("plan.json"))?;
-    let path = directory.join("history.jsonl");
-    let file = File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let history = History::read_from(BufReader::new(file))?;
+/// Makes the page of a run again from its files.
+pub fn timeline(directory: &Path, say: &Say) -> anyhow::Result<()> {
+    say(&timeline::write(directory)?.display().to_string());
+    Ok(())
+}
+
+/// Judges again what a run has left in its directory, or a history alone.
+pub fn check(left: &Path, say: &Say) -> anyhow::Result<Verdict> {
+    if !left.is_dir() {
+        return crate::runs::linearizability::check_again(&read_history(left)?);
+    }
+    let directory = left;
+    let plan: Plan = read_json(&directory.join("plan.json"))?;
+    let history = read_history(&directory.join("history.jsonl"))?;
     let (mut violations, mut doubts) = (Vec::new(), Vec::new());
     if plan.workloads.contains(&Workload::Register) {
         match crate::runs::linearizability::check_again(&history)? {
@@ -405,10 +406,10 @@ pub fn check(directory: &Path, say: &Say) -> anyhow::Result<Verdict> {
             Verdict::Unknown(more) => doubts.extend(more),
         }
     }
-    violations.extend(jobs::check(&lines(&directory.join("jobs.jsonl"))?, false));
-    violations.extend(checkpoint_log::check(&lines(
-        &directory.join("checkpoints.jsonl"),
-    )?));
+    let events: Vec<jobs::Event> = read_lines(&directory.join("jobs.jsonl"))?;
+    let lists: Vec<checkpoint_log::Listed> = read_lines(&directory.join("checkpoints.jsonl"))?;
+    violations.extend(Finding::words(&jobs::check(&events, false)));
+    violations.extend(Finding::words(&checkpoint_log::check(&lists)));
     let output = directory.join("out");
     if output.is_dir() {
         let mut reader = Reader::default();
@@ -425,10 +426,4 @@ pub fn check(directory: &Path, say: &Say) -> anyhow::Result<Verdict> {
         doubts.push("the output of the sequence job is not there any more".to_owned());
     }
     Ok(Verdict::of(violations, doubts))
-}
-
-fn lines<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Vec<T>> {
-    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let parse = |line: std::io::Result<String>| Ok(serde_json::from_str(&line?)?);
-    BufReader::new(file).lines().map(parse).collect()
 }

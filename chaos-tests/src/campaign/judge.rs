@@ -16,7 +16,7 @@ use crate::history::{Counts, History, Outcome as Answer};
 use crate::invariants::linearizable::{self, Limits};
 use crate::invariants::sequence::Found;
 use crate::invariants::{checkpoint_log, jobs};
-use crate::report::Verdict;
+use crate::report::{Finding, Verdict};
 
 /// With fewer answers while faults were under way, registers have shown little.
 const ACKNOWLEDGED_MIN: u64 = 50;
@@ -39,9 +39,9 @@ pub struct Evidence {
     pub closure: Option<Closure>,
     pub liveness: Option<Liveness>,
     /// What must not happen, and did: a process that ended by itself, say.
-    pub broken: Vec<String>,
+    pub broken: Vec<Finding>,
     /// What did not happen in time.
-    pub overdue: Vec<String>,
+    pub overdue: Vec<Finding>,
     /// How often of a hundred times the harness itself came late.
     pub late_percent: u64,
     /// Lines of logs.
@@ -108,6 +108,14 @@ pub struct Report {
     pub verdict: String,
     pub violations: Vec<String>,
     pub doubts: Vec<String>,
+    /// Those of them that showed at one moment.
+    #[serde(default)]
+    pub moments: Vec<Finding>,
+    /// When the clock of history.jsonl began.
+    #[serde(default)]
+    pub registers_begin_ms: u64,
+    #[serde(default)]
+    pub faults_from_ms: u64,
     pub length_ms: u64,
     pub faults_ms: u64,
     #[serde(default)]
@@ -151,7 +159,7 @@ pub fn line_of(struck: &Struck) -> String {
         "{:>8.1} s  {:<34} for {:>4.1} s  {outcome}",
         seconds(struck.from_ms),
         struck.step.text(),
-        seconds(struck.until_ms - struck.from_ms),
+        seconds(struck.until_ms.saturating_sub(struck.from_ms)),
     )
 }
 
@@ -167,44 +175,50 @@ pub fn judge(plan: &Plan, evidence: &Evidence) -> (Verdict, Report) {
             "the machine was too busy ({}% of our own timers came late)",
             evidence.late_percent
         );
-        doubts.extend(
-            evidence
-                .overdue
-                .iter()
-                .map(|what| format!("{what}, but {busy}")),
-        );
+        doubts.extend(evidence.overdue.iter().map(|overdue| Finding {
+            what: format!("{}, but {busy}", overdue.what),
+            ..overdue.clone()
+        }));
     }
     violations.extend(
         evidence
             .suspicious
             .iter()
-            .map(|line| format!("in the log of {line}")),
+            .map(|line| Finding::in_all(format!("in the log of {line}"))),
     );
-    violations.extend(evidence.seen.leaders.conflicts().iter().cloned());
+    let conflicts = evidence.seen.leaders.conflicts().iter();
+    violations.extend(conflicts.map(Finding::in_all));
     violations.extend(jobs::check(&evidence.seen.jobs, evidence.is_over));
     violations.extend(checkpoint_log::check(&evidence.seen.checkpoints));
     if let Some(found) = evidence.sequence.as_ref().filter(|found| !found.is_clean()) {
-        violations.push(found.to_string());
+        violations.push(Finding::in_all(found.to_string()));
     }
     if let Some(closure) = &evidence.closure {
         violations.extend(
             closure
                 .damaged
                 .iter()
-                .map(|file| format!("a checkpoint needs {file}")),
+                .map(|file| Finding::in_all(format!("a checkpoint needs {file}"))),
         );
     }
     let mut registers_checked = 0;
     if plan.workloads.contains(&Workload::Register) {
         let judged = linearizable::check(&evidence.history, Limits::default());
         registers_checked = (judged.linearizable + judged.violations.len()) as u64;
-        violations.extend(judged.violations.iter().map(ToString::to_string));
+        violations.extend(judged.violations.iter().map(|violation| {
+            let culprit = &violation.operations[violation.culprit];
+            let at_ms = evidence.registers_begin_ms + culprit.ended_ns / 1_000_000;
+            Finding::at(at_ms, violation.to_string())
+        }));
         if !judged.undecided.is_empty() {
-            doubts.push(format!("registers {:?} were not decided", judged.undecided));
+            let what = format!("registers {:?} were not decided", judged.undecided);
+            doubts.push(Finding::in_all(what));
         }
     }
     doubts.extend(vacuity(plan, evidence, &faults));
-    let verdict = Verdict::of(violations.clone(), doubts.clone());
+    let [violated, doubted] = [&violations, &doubts].map(|found| Finding::words(found));
+    let verdict = Verdict::of(violated.clone(), doubted.clone());
+    let moments = violations.into_iter().chain(doubts);
     let counts: Counts = evidence.history.counts();
     let jobs = jobs::counts(&evidence.seen.jobs);
     let found = evidence.sequence.clone().unwrap_or_default();
@@ -220,8 +234,11 @@ pub fn judge(plan: &Plan, evidence: &Evidence) -> (Verdict, Report) {
             Verdict::Unknown(_) => "unknown",
         }
         .to_owned(),
-        violations,
-        doubts,
+        violations: violated,
+        doubts: doubted,
+        moments: moments.filter(|found| found.at_ms.is_some()).collect(),
+        registers_begin_ms: evidence.registers_begin_ms,
+        faults_from_ms: evidence.faults_from_ms,
         length_ms: evidence.length_ms,
         faults_ms: evidence
             .faults_until_ms
@@ -271,26 +288,35 @@ fn count(plan: &Plan, struck: &[Struck]) -> BTreeMap<Kind, Struckness> {
 }
 
 /// Why the run has shown less than was planned.
-fn vacuity(plan: &Plan, evidence: &Evidence, faults: &BTreeMap<Kind, Struckness>) -> Vec<String> {
+fn vacuity(plan: &Plan, evidence: &Evidence, faults: &BTreeMap<Kind, Struckness>) -> Vec<Finding> {
     let mut doubts = Vec::new();
     for (kind, count) in faults {
         if count.installed == 0 {
-            doubts.push(format!(
-                "{kind} was planned {} times and never installed",
-                count.planned
-            ));
+            let mut tried = evidence.struck.iter();
+            doubts.push(Finding {
+                at_ms: tried
+                    .find(|struck| struck.step.kind == *kind)
+                    .map(|struck| struck.from_ms),
+                what: format!(
+                    "{kind} was planned {} times and never installed",
+                    count.planned
+                ),
+            });
         }
     }
     let leaders_killed = faults.get(&Kind::Kill).map_or(0, |kill| kill.of_leader);
     if leaders_killed > 0 && evidence.seen.leader_changes == 0 {
-        doubts.push("the leader was killed, and nobody else was seen to lead".to_owned());
+        let what = "the leader was killed, and nobody else was seen to lead";
+        doubts.push(Finding::in_all(what));
     }
     if plan.workloads.contains(&Workload::Seq) {
         if evidence.records_after <= evidence.records_before {
-            doubts.push("no records were committed while faults were under way".to_owned());
+            let what = "no records were committed while faults were under way";
+            doubts.push(Finding::in_all(what));
         }
         if evidence.checkpoint_after <= evidence.checkpoint_before {
-            doubts.push("no checkpoint was completed while faults were under way".to_owned());
+            let what = "no checkpoint was completed while faults were under way";
+            doubts.push(Finding::in_all(what));
         }
     }
     let answered = evidence.acknowledged_after
@@ -298,14 +324,14 @@ fn vacuity(plan: &Plan, evidence: &Evidence, faults: &BTreeMap<Kind, Struckness>
             .acknowledged_before
             .min(evidence.acknowledged_after);
     if plan.workloads.contains(&Workload::Register) && answered < ACKNOWLEDGED_MIN {
-        doubts.push(format!(
+        doubts.push(Finding::in_all(format!(
             "only {answered} operations of registers were answered while faults were under way"
-        ));
+        )));
     }
     if plan.workloads.contains(&Workload::Jobs)
         && jobs::counts(&evidence.seen.jobs).acknowledged < 2
     {
-        doubts.push("hardly any job was accepted".to_owned());
+        doubts.push(Finding::in_all("hardly any job was accepted"));
     }
     doubts
 }

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::judge::{Closure, Evidence};
@@ -60,6 +62,33 @@ pub fn suspicious_lines(local: &Local) -> Vec<String> {
     found.into_iter().take(TOLD_MAX).collect()
 }
 
+/// One value of JSON.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} cannot be used", path.display()))
+}
+
+/// A value of JSON a line; an error names the file and the line.
+pub fn read_lines<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Vec<T>> {
+    let read = || format!("cannot read {}", path.display());
+    let file = File::open(path).with_context(read)?;
+    let parse = |(number, line): (usize, std::io::Result<String>)| {
+        let line = line.with_context(read)?;
+        serde_json::from_str(&line)
+            .with_context(|| format!("line {} of {} cannot be used", number + 1, path.display()))
+    };
+    let lines = BufReader::new(file).lines();
+    lines.enumerate().map(parse).collect()
+}
+
+/// A history; an error names the file and the line.
+pub fn read_history(path: &Path) -> anyhow::Result<History> {
+    let read = || format!("cannot read {}", path.display());
+    let file = File::open(path).with_context(read)?;
+    History::read_from(BufReader::new(file)).with_context(read)
+}
+
 /// Everything seen, as JSON lines beside the plan.
 pub fn write_down(directory: &Path, evidence: &Evidence) -> anyhow::Result<()> {
     fn lines<T: Serialize>(path: PathBuf, all: &[T]) -> anyhow::Result<()> {
@@ -77,5 +106,6 @@ pub fn write_down(directory: &Path, evidence: &Evidence) -> anyhow::Result<()> {
         directory.join("checkpoints.jsonl"),
         &evidence.seen.checkpoints,
     )?;
+    lines(directory.join("leaders.jsonl"), &evidence.seen.led)?;
     lines(directory.join("faults.jsonl"), &evidence.struck)
 }

@@ -12,7 +12,7 @@
 //! - [`observe`]: watches jobs, checkpoints and leaders. [`load`]: the workloads.
 //!   [`pulse`]: whether the machine had time for it. [`place`]: on which cluster. [`run`]: the phases.
 //!   [`leftovers`]: files and logs at the end. [`judge`]: the verdict on a run. [`figures`]: those of
-//!   many runs. [`command`]: the verbs of the program `chaos`.
+//!   many runs. [`timeline`]: a run on one page. [`command`]: the verbs of the program `chaos`.
 //!
 //! A seed replays the plan, not the interleaving of real processes.
 
@@ -30,4 +30,5 @@ pub mod pulse;
 pub mod run;
 pub mod shrink;
 pub mod strike;
+pub mod timeline;
 pub mod undo;

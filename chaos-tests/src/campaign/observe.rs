@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use flott_node::SharedClock;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -39,10 +40,23 @@ pub struct Seen {
     pub leader: Option<(u64, u64)>,
     #[expect(missing_docs, reason = "see above")]
     pub leader_changes: u64,
+    /// Each time that somebody else led than in the round before, or nobody.
+    pub led: Vec<Led>,
     /// Restarts of the sequence job, by its last attempt.
     pub attempts: u64,
     /// Completed checkpoints of the sequence job.
     pub newest_checkpoint: u64,
+}
+
+/// From then on that member led in that term, as far as those who answered knew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Led {
+    /// Milliseconds since the run began.
+    pub at_ms: u64,
+    #[expect(missing_docs, reason = "its name says it")]
+    pub term: u64,
+    /// 0: nobody.
+    pub leader: u64,
 }
 
 impl Observer {
@@ -91,7 +105,13 @@ impl Observer {
 
     /// One round.
     pub async fn look(&self, job: Option<&str>) {
-        for status in self.client.statuses().await {
+        let statuses = self.client.statuses().await;
+        let told = statuses.iter().map(|status| (status.term, status.leader));
+        self.with(|seen| {
+            let at_ms = self.now_ms();
+            seen.led.extend(change_of_leader(&seen.led, at_ms, told));
+        });
+        for status in statuses {
             self.with(|seen| {
                 seen.leaders
                     .observe(status.answered_by, status.term, status.leader);
@@ -142,6 +162,25 @@ impl Observer {
     }
 }
 
+/// What `told` (terms, and who leads in them) changes about who leads. Whoever is known of an earlier term only leads no
+/// more: one that is cut off goes on to believe that it does.
+fn change_of_leader(
+    led: &[Led],
+    at_ms: u64,
+    told: impl Iterator<Item = (u64, u64)>,
+) -> Option<Led> {
+    let before = led.last().map_or((0, 0), |led| (led.term, led.leader));
+    let newest = told.filter(|(_, leader)| *leader != 0).max();
+    let now = newest
+        .filter(|(term, _)| *term >= before.0)
+        .unwrap_or((before.0, 0));
+    (now != before).then_some(Led {
+        at_ms,
+        term: now.0,
+        leader: now.1,
+    })
+}
+
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
@@ -162,5 +201,35 @@ fn seen_checkpoint(checkpoint: &Value) -> Checkpoint {
         status: text(&checkpoint["status"]),
         triggered_at: text(&checkpoint["triggered_at"]),
         size_bytes: checkpoint["size_bytes"].as_u64().unwrap_or(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_of_an_earlier_term_leads_no_more_and_nobody_is_somebody_else() {
+        let rounds: [&[(u64, u64)]; 7] = [
+            &[],
+            &[(1, 0), (1, 2)],
+            &[(1, 2), (1, 2)],
+            &[(2, 0)],
+            &[(2, 3), (1, 2)],
+            &[(1, 2)],
+            &[(2, 3)],
+        ];
+        let mut led: Vec<Led> = Vec::new();
+        for (at_ms, told) in (0..).zip(rounds) {
+            led.extend(change_of_leader(&led, at_ms, told.iter().copied()));
+        }
+        let seen: Vec<_> = led
+            .iter()
+            .map(|led| (led.at_ms, led.term, led.leader))
+            .collect();
+        assert_eq!(
+            seen,
+            [(1, 1, 2), (3, 1, 0), (4, 2, 3), (5, 2, 0), (6, 2, 3)]
+        );
     }
 }

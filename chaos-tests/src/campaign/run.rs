@@ -4,7 +4,7 @@
 //! healed or gone at the end, and everything seen is in the run's directory: plan, history, jobs, checkpoints, faults, logs.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -24,6 +24,7 @@ use super::pulse::Pulse;
 use super::strike::{self, Site, Struck};
 use super::undo::{self, Journal};
 use crate::invariants::sequence::{Extent, Reader};
+use crate::report::Finding;
 use crate::runs::Overdue;
 use crate::runs::linearizability::{final_reads, show_liveness};
 use crate::target::client::{Client, all_tasks_run, is_terminal};
@@ -74,6 +75,8 @@ struct Run<'a> {
     job: Option<SequenceJob>,
     reader: Reader,
     random: Random,
+    /// When something went wrong.
+    failed_at_ms: Option<u64>,
     told: &'a (dyn Fn(&str) + Sync),
 }
 
@@ -136,14 +139,15 @@ pub async fn run(
         job: None,
         reader: Reader::default(),
         random: Random::new(plan.seed).fork(),
+        failed_at_ms: None,
         told,
     };
     let mut evidence = Evidence::default();
     let lived = run.live(&mut evidence, store).await;
     if let Err(error) = lived {
         match error.downcast_ref::<Overdue>() {
-            Some(_) => evidence.overdue.push(format!("{error:#}")),
-            None => evidence.broken.push(format!("{error:#}")),
+            Some(_) => evidence.overdue.push(run.found(&error)),
+            None => evidence.broken.push(run.found(&error)),
         }
     }
     run.conclude(&mut evidence);
@@ -213,6 +217,9 @@ impl Run<'_> {
                 .context("after everything was healed")
         }
         .await;
+        if lived.is_err() {
+            self.failed_at_ms = Some(self.now_ms());
+        }
         stop.cancel();
         while let Some(operations) = clients.join_next().await {
             evidence.history.operations.extend(operations?);
@@ -239,6 +246,12 @@ impl Run<'_> {
             .monotonic()
             .saturating_sub(self.start)
             .as_millis() as u64
+    }
+
+    /// What went wrong, and when.
+    fn found(&self, error: &anyhow::Error) -> Finding {
+        let at_ms = self.failed_at_ms.unwrap_or_else(|| self.now_ms());
+        Finding::at(at_ms, format!("{error:#}"))
     }
 
     /// Reads what was committed since the last time; records that are right.
@@ -296,7 +309,13 @@ impl Run<'_> {
                 clock: self.clock.clone(),
             };
             let told = self.told;
-            let tell = |struck: &Struck| told(&super::judge::line_of(struck));
+            // A run that breaks off must show what it was broken by.
+            let ended = Mutex::new(Vec::new());
+            let tell = |struck: &Struck| {
+                told(&super::judge::line_of(struck));
+                let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
+                ended.push(struck.clone());
+            };
             let struck = tokio::select! {
                 struck = strike::carry_out(&course.plan.steps, &site, self.start, tell) => struck,
                 error = self.keep_looking(None) => Err(error),
@@ -304,7 +323,9 @@ impl Run<'_> {
             local.heal()?;
             drop(lifeline);
             watchdog.wait().await?;
-            evidence.struck = struck?;
+            evidence.struck = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
+            evidence.struck.sort_by_key(|struck| struck.from_ms);
+            struck?;
         } else {
             let looking = self.keep_looking(Some(course.length));
             let error = looking.await;
@@ -455,7 +476,7 @@ impl Run<'_> {
         if let Some(job) = &self.job {
             let mut reader = std::mem::take(&mut self.reader);
             if let Err(error) = reader.read(&job.output) {
-                evidence.broken.push(format!("{error:#}"));
+                evidence.broken.push(self.found(&error));
             }
             let extent = match job.sequence.records {
                 records if records > 0 && evidence.job_finished => Extent::All(records),

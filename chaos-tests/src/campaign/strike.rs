@@ -72,14 +72,14 @@ pub struct Struck {
     pub until_ms: u64,
 }
 
-/// All steps; `start` is when the run began. An error means that something could not be undone, or that a process ended by
-/// itself.
+/// All steps; `start` is when the run began. Each is told when it is undone. An error means that something could not be
+/// undone, or that a process ended by itself.
 pub async fn carry_out(
     steps: &[Step],
     site: &Site,
     start: Duration,
     told: impl Fn(&Struck),
-) -> anyhow::Result<Vec<Struck>> {
+) -> anyhow::Result<()> {
     let begin = site.clock.monotonic();
     let since = |from: Duration| site.clock.monotonic().saturating_sub(from);
     let one = async |step: &Step| {
@@ -94,12 +94,10 @@ pub async fn carry_out(
             until_ms: since(start).as_millis() as u64,
         };
         told(&struck);
-        anyhow::Ok(struck)
+        anyhow::Ok(())
     };
     let ended = join_all(steps.iter().map(one)).await;
-    let mut struck = ended.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
-    struck.sort_by_key(|struck| struck.from_ms);
-    Ok(struck)
+    ended.into_iter().collect()
 }
 
 async fn strike(step: &Step, site: &Site) -> anyhow::Result<Outcome> {

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::report::Finding;
+
 /// A checkpoint in a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the columns of the list")]
@@ -36,8 +38,8 @@ pub fn newest(lists: &[Listed]) -> u64 {
         .unwrap_or(0)
 }
 
-/// What must not be, each in words.
-pub fn check(lists: &[Listed]) -> Vec<String> {
+/// What must not be.
+pub fn check(lists: &[Listed]) -> Vec<Finding> {
     let mut violations = Vec::new();
     let mut completed: BTreeMap<u64, &Seen> = BTreeMap::new();
     let mut newest = 0;
@@ -53,10 +55,8 @@ pub fn check(lists: &[Listed]) -> Vec<String> {
             }
             let known = *completed.entry(seen.id).or_insert(seen);
             if known != seen {
-                violations.push(format!(
-                    "checkpoint {} was {known:?} and is {seen:?}",
-                    seen.id
-                ));
+                let what = format!("checkpoint {} was {known:?} and is {seen:?}", seen.id);
+                violations.push(Finding::at(list.at_ms, what));
             }
         }
         for seen in list
@@ -65,17 +65,19 @@ pub fn check(lists: &[Listed]) -> Vec<String> {
             .filter(|seen| seen.status != "COMPLETED")
         {
             if completed.contains_key(&seen.id) {
-                violations.push(format!(
+                let what = format!(
                     "checkpoint {} was complete and is {} at {} ms",
                     seen.id, seen.status, list.at_ms
-                ));
+                );
+                violations.push(Finding::at(list.at_ms, what));
             }
         }
         if newest_here < newest {
-            violations.push(format!(
+            let what = format!(
                 "the newest complete checkpoint was {newest} and is {newest_here} at {} ms",
                 list.at_ms
-            ));
+            );
+            violations.push(Finding::at(list.at_ms, what));
         }
         newest = newest.max(newest_here);
     }
@@ -116,7 +118,7 @@ mod tests {
             &[two.clone(), one.clone()],
             &[seen(3, "FAILED"), two.clone()],
         ]);
-        assert_eq!(check(&log), Vec::<String>::new());
+        assert_eq!(check(&log), []);
         assert_eq!(newest(&log), 2);
     }
 
@@ -125,13 +127,19 @@ mod tests {
         let one = seen(1, "COMPLETED");
         let mut other = one.clone();
         other.size_bytes += 1;
-        assert!(check(&lists(&[from_ref(&one), &[other]]))[0].contains("checkpoint 1 was"));
+        let changed = check(&lists(&[from_ref(&one), &[other]]));
+        assert!(changed[0].what.contains("checkpoint 1 was"), "{changed:?}");
+        assert_eq!(changed[0].at_ms, Some(1));
         let withdrawn = check(&lists(&[from_ref(&one), &[seen(1, "FAILED")]]));
         assert!(
-            withdrawn[0].contains("was complete and is FAILED"),
+            withdrawn[0].what.contains("was complete and is FAILED"),
             "{withdrawn:?}"
         );
         let two = seen(2, "COMPLETED");
-        assert!(check(&lists(&[&[two], &[one]]))[0].contains("was 2 and is 1"));
+        let forgotten = check(&lists(&[&[two], &[one]]));
+        assert!(
+            forgotten[0].what.contains("was 2 and is 1"),
+            "{forgotten:?}"
+        );
     }
 }

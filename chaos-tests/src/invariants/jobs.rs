@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::report::Finding;
 use crate::target::client::is_terminal;
 
 /// Something that a client did, or saw. Times are milliseconds since the run began.
@@ -76,8 +77,8 @@ pub fn counts(events: &[Event]) -> Counts {
     counts
 }
 
-/// What must not be, each in words. `is_over`: the last list was taken when everything had been healed.
-pub fn check(events: &[Event], is_over: bool) -> Vec<String> {
+/// What must not be. `is_over`: the last list was taken when everything had been healed.
+pub fn check(events: &[Event], is_over: bool) -> Vec<Finding> {
     let mut violations = Vec::new();
     let mut acknowledged: Vec<(u64, &str, &str)> = Vec::new();
     let mut canceled: Vec<(u64, &str)> = Vec::new();
@@ -109,9 +110,9 @@ pub fn check(events: &[Event], is_over: bool) -> Vec<String> {
                 .find(|job| job.id == *id)
                 .map(|job| job.state.as_str());
             if state.is_some_and(|state| !is_terminal(state)) {
-                violations.push(format!(
-                    "job {id} was canceled at {ended} ms, and is {state:?} at the end"
-                ));
+                let what =
+                    format!("job {id} was canceled at {ended} ms, and is {state:?} at the end");
+                violations.push(Finding::at(*called, what));
             }
         }
     }
@@ -119,16 +120,17 @@ pub fn check(events: &[Event], is_over: bool) -> Vec<String> {
 }
 
 /// Acknowledged, and not in a list that was asked for later.
-fn lost(acknowledged: &[(u64, &str, &str)], lists: &[(u64, u64, &[Seen])]) -> Vec<String> {
+fn lost(acknowledged: &[(u64, &str, &str)], lists: &[(u64, u64, &[Seen])]) -> Vec<Finding> {
     let mut told = BTreeSet::new();
     let mut violations = Vec::new();
     for (called, _, jobs) in lists {
         let there: BTreeSet<&str> = jobs.iter().map(|job| job.id.as_str()).collect();
         for (ended, id, name) in acknowledged.iter().filter(|(ended, ..)| ended < called) {
             if !there.contains(id) && told.insert(*id) {
-                violations.push(format!(
+                let what = format!(
                     "job {name} ({id}) was acknowledged at {ended} ms, and is not in the list asked for at {called} ms"
-                ));
+                );
+                violations.push(Finding::at(*called, what));
             }
         }
     }
@@ -136,23 +138,32 @@ fn lost(acknowledged: &[(u64, &str, &str)], lists: &[(u64, u64, &[Seen])]) -> Ve
 }
 
 /// One name, two jobs.
-fn doubled(acknowledged: &[(u64, &str, &str)], lists: &[(u64, u64, &[Seen])]) -> Vec<String> {
-    let mut names: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for (_, id, name) in acknowledged {
-        names.entry(name).or_default().insert(id);
+fn doubled(acknowledged: &[(u64, &str, &str)], lists: &[(u64, u64, &[Seen])]) -> Vec<Finding> {
+    // By name: the ids, and when each was seen first.
+    let mut names: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
+    let mut see = |name, id, at: u64| {
+        let first = names.entry(name).or_default().entry(id).or_insert(at);
+        *first = at.min(*first);
+    };
+    for (ended, id, name) in acknowledged {
+        see(name, id, *ended);
     }
-    let seen = lists.iter().flat_map(|(.., jobs)| jobs.iter());
-    for job in seen.filter(|job| job.name.starts_with("chaos-")) {
-        names.entry(&job.name).or_default().insert(&job.id);
+    for (called, _, jobs) in lists {
+        let ours = jobs.iter().filter(|job| job.name.starts_with("chaos-"));
+        ours.for_each(|job| see(&job.name, &job.id, *called));
     }
     let doubled = names.iter().filter(|(_, ids)| ids.len() > 1);
     doubled
-        .map(|(name, ids)| format!("one submission of {name} made {ids:?}"))
+        .map(|(name, ids)| {
+            let at = ids.values().max().copied().unwrap_or(0);
+            let ids: Vec<_> = ids.keys().collect();
+            Finding::at(at, format!("one submission of {name} made {ids:?}"))
+        })
         .collect()
 }
 
 /// Ended, and then something else; or back at an earlier attempt. Only of two lists that did not overlap.
-fn revived(lists: &[(u64, u64, &[Seen])]) -> Vec<String> {
+fn revived(lists: &[(u64, u64, &[Seen])]) -> Vec<Finding> {
     let mut violations = Vec::new();
     // By job: when it was seen so, its state, its attempt. The newest knowledge whose list had ended.
     let mut known: BTreeMap<&str, (u64, &str, u64)> = BTreeMap::new();
@@ -178,16 +189,18 @@ fn revived(lists: &[(u64, u64, &[Seen])]) -> Vec<String> {
                 continue;
             };
             if is_terminal(state) && *state != job.state {
-                violations.push(format!(
+                let what = format!(
                     "job {} ({}) was {state} at {at} ms and {} at {called} ms",
                     job.name, job.id, job.state
-                ));
+                );
+                violations.push(Finding::at(*called, what));
             }
             if job.attempt < *attempt {
-                violations.push(format!(
+                let what = format!(
                     "job {} ({}) was at attempt {attempt} at {at} ms and at {} at {called} ms",
                     job.name, job.id, job.attempt
-                ));
+                );
+                violations.push(Finding::at(*called, what));
             }
         }
         waiting.push(list);
@@ -260,7 +273,7 @@ mod tests {
                 ],
             ),
         ];
-        assert_eq!(check(&events, true), Vec::<String>::new());
+        assert_eq!(check(&events, true), []);
         let expected = Counts {
             submitted: 2,
             acknowledged: 1,
@@ -274,12 +287,13 @@ mod tests {
     fn lost_doubled_revived_and_uncanceled_jobs_are_found() {
         let running = |called| listed(called, &[("a", "chaos-1", "RUNNING", 2)]);
         let ended = |called| listed(called, &[("a", "chaos-1", "FAILED", 2)]);
-        let one = |events: &[Event], text: &str| {
+        let one = |events: &[Event], at_ms: u64, text: &str| {
             let violations = check(events, true);
             assert!(
-                violations.len() == 1 && violations[0].contains(text),
+                violations.len() == 1 && violations[0].what.contains(text),
                 "{violations:?}"
             );
+            assert_eq!(violations[0].at_ms, Some(at_ms), "{violations:?}");
         };
         one(
             &[
@@ -287,6 +301,7 @@ mod tests {
                 listed(11, &[]),
                 listed(20, &[]),
             ],
+            11,
             "is not in the list",
         );
         let twice = [
@@ -295,21 +310,24 @@ mod tests {
         ];
         one(
             &[submitted("chaos-1", None, 10), listed(20, &twice)],
-            "made {\"a\", \"b\"}",
+            20,
+            "made [\"a\", \"b\"]",
         );
         one(
             &[ended(10), running(20)],
+            20,
             "was FAILED at 15 ms and RUNNING at 20 ms",
         );
         one(
             &[running(10), listed(20, &[("a", "chaos-1", "RUNNING", 1)])],
+            20,
             "was at attempt 2",
         );
         let canceled = Event::Canceled {
             id: "a".to_owned(),
             ended_ms: 5,
         };
-        one(&[canceled, running(10)], "was canceled at 5 ms");
+        one(&[canceled, running(10)], 10, "was canceled at 5 ms");
         // Two lists at the same time may have been answered in either order.
         assert!(check(&[ended(10), running(12)], true).is_empty());
     }

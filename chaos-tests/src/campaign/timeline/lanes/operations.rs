@@ -1,0 +1,72 @@
+//! How many operations ended how, column by column.
+
+use super::{Content, Lane, Material, Strip, length_ms};
+use crate::history::{Action, Outcome};
+
+/// More columns than a screen has points show nothing more.
+const COLUMNS_MAX: u64 = 1_000;
+/// Of one column at least.
+const COLUMN_MS_MIN: u64 = 1_000;
+
+/// What an operation is counted as.
+const NAMES: [&str; 3] = ["acknowledged", "unknown", "failed"];
+
+pub(super) fn lanes(material: &Material) -> Vec<Lane> {
+    let wanted: [(&str, fn(&Action) -> bool); 3] = [
+        ("reads", |action| matches!(action, Action::Read)),
+        ("writes", |action| matches!(action, Action::Write(_))),
+        ("swaps", |action| matches!(action, Action::Swap { .. })),
+    ];
+    let begin = material.report.registers_begin_ms;
+    let lanes = wanted.into_iter().map(|(name, is_wanted)| {
+        let operations = material.operations.iter();
+        let counted = operations
+            .filter(|operation| is_wanted(&operation.action))
+            .map(|operation| {
+                let at_ms = begin.saturating_add(operation.ended_ns / 1_000_000);
+                let as_what = match operation.outcome {
+                    Outcome::Done | Outcome::Found(_) => 0,
+                    Outcome::Unknown(_) => 1,
+                    Outcome::Failed(_) => 2,
+                };
+                (at_ms, as_what)
+            });
+        strip(material, name, NAMES, counted)
+    });
+    lanes.flatten().collect()
+}
+
+/// A lane of counts of what happened when, as which of the three; `None` if nothing did.
+pub(super) fn strip(
+    material: &Material,
+    name: &str,
+    names: [&'static str; 3],
+    counted: impl Iterator<Item = (u64, usize)>,
+) -> Option<Lane> {
+    let length = length_ms(material);
+    let every_ms = length.div_ceil(COLUMNS_MAX).next_multiple_of(COLUMN_MS_MIN);
+    let last = (length - 1) / every_ms;
+    let mut columns = vec![[0; 3]; last as usize + 1];
+    let mut sums = [0_u64; 3];
+    for (at_ms, as_what) in counted {
+        let column = (at_ms / every_ms).min(last);
+        columns[column as usize][as_what] += 1;
+        sums[as_what] += 1;
+    }
+    let sum: u64 = sums.iter().sum();
+    let parts = names.iter().zip(sums).skip(1).filter(|(_, sum)| *sum > 0);
+    let parts: String = parts.map(|(name, sum)| format!(", {sum} {name}")).collect();
+    (sum > 0).then(|| Lane {
+        name: format!("{name} ({sum}{parts})"),
+        about: format!(
+            "how many ended {} in each {} s; the top of the lane is the most there ever were",
+            names.join(", "),
+            every_ms / 1_000
+        ),
+        content: Content::Strip(Strip {
+            every_ms,
+            names,
+            columns,
+        }),
+    })
+}
