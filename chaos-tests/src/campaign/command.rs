@@ -9,15 +9,16 @@ use clap::{Args, ValueEnum};
 use flott_node::SharedClock;
 
 use super::fault::Kind;
-use super::judge::{judge, text_of};
-use super::leftovers::{read_history, read_json, read_lines};
+use super::judge::judge;
+use super::leftovers::{read_history, read_json, read_lines, read_tenancy};
 use super::place::Place;
 use super::plan::{Plan, Wanted, Workload};
 use super::run::{Course, run as carry_out};
+use super::words::text_of;
 use super::{shrink, timeline, undo};
 use crate::cluster::{flott, flott_binary};
 use crate::invariants::sequence::{Extent, Reader};
-use crate::invariants::{checkpoint_log, jobs};
+use crate::invariants::{checkpoint_log, jobs, tenants};
 use crate::report::{Finding, Verdict};
 use crate::target::store;
 
@@ -63,7 +64,7 @@ pub struct RunArgs {
     /// Exactly these kinds of faults [default: a random part of all]
     #[arg(long, value_enum, value_delimiter = ',')]
     pub faults: Option<Vec<Kind>>,
-    /// Exactly these workloads [default: seq, and a random part of the others]
+    /// Exactly these workloads [default: seq, and a random part of register and jobs]
     #[arg(long, value_enum, value_delimiter = ',')]
     pub workloads: Option<Vec<Workload>>,
     /// Records per second of the sequence job [default: one of a few]
@@ -131,7 +132,7 @@ pub async fn run(
         kinds,
         all_kinds: arguments.faults.is_some(),
         workloads: match arguments.observe_only {
-            true => Some(workloads.unwrap_or_else(|| BTreeSet::from(Workload::ALL))),
+            true => Some(workloads.unwrap_or_else(|| BTreeSet::from(Workload::HARMLESS))),
             false => workloads,
         },
         records_per_second: match arguments.observe_only {
@@ -410,6 +411,10 @@ pub fn check(left: &Path, say: &Say) -> anyhow::Result<Verdict> {
     let lists: Vec<checkpoint_log::Listed> = read_lines(&directory.join("checkpoints.jsonl"))?;
     violations.extend(Finding::words(&jobs::check(&events, false)));
     violations.extend(Finding::words(&checkpoint_log::check(&lists)));
+    if plan.workloads.contains(&Workload::Tenants) {
+        let tenancy = read_tenancy(directory)?;
+        violations.extend(Finding::words(&tenants::check(&tenancy)));
+    }
     let output = directory.join("out");
     if output.is_dir() {
         let mut reader = Reader::default();

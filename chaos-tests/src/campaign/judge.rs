@@ -4,7 +4,6 @@
 //! while faults were under way, has shown nothing.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +14,8 @@ use super::strike::{Outcome, Struck};
 use crate::history::{Counts, History, Outcome as Answer};
 use crate::invariants::linearizable::{self, Limits};
 use crate::invariants::sequence::Found;
+use crate::invariants::tenants::figures::{Figures, figures};
+use crate::invariants::tenants::{self, Tenancy};
 use crate::invariants::{checkpoint_log, jobs};
 use crate::report::{Finding, Verdict};
 
@@ -30,6 +31,8 @@ const TOO_LATE_PERCENT: u64 = 5;
 pub struct Evidence {
     pub struck: Vec<Struck>,
     pub history: History,
+    #[expect(missing_docs, reason = "see there")]
+    pub tenancy: Tenancy,
     /// When the history's clock began.
     pub registers_begin_ms: u64,
     pub seen: Seen,
@@ -141,26 +144,8 @@ pub struct Report {
     pub records_unknown: u64,
     pub closure: Option<Closure>,
     pub liveness: Option<Liveness>,
-}
-
-/// A struck step as a line for people.
-pub fn line_of(struck: &Struck) -> String {
-    let outcome = match &struck.outcome {
-        Outcome::Installed { nodes, led } => {
-            let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
-            let led = if *led { ", who led" } else { "" };
-            format!("{}{led}", nodes.join(", "))
-        }
-        Outcome::Skipped(why) => format!("SKIPPED, {why}"),
-        Outcome::Indeterminate(why) => format!("INDETERMINATE, {why}"),
-    };
-    let seconds = |ms: u64| ms as f64 / 1e3;
-    format!(
-        "{:>8.1} s  {:<34} for {:>4.1} s  {outcome}",
-        seconds(struck.from_ms),
-        struck.step.text(),
-        seconds(struck.until_ms.saturating_sub(struck.from_ms)),
-    )
+    #[serde(default)]
+    pub tenants: Option<Figures>,
 }
 
 /// What the run has shown.
@@ -215,6 +200,17 @@ pub fn judge(plan: &Plan, evidence: &Evidence) -> (Verdict, Report) {
             doubts.push(Finding::in_all(what));
         }
     }
+    let fared = plan.workloads.contains(&Workload::Tenants).then(|| {
+        let struck = evidence.struck.iter().filter(|struck| was_done(struck));
+        let times: Vec<_> = struck
+            .map(|struck| struck.from_ms..struck.until_ms)
+            .collect();
+        figures(&evidence.tenancy.events, &times)
+    });
+    if let Some(figures) = &fared {
+        violations.extend(tenants::check(&evidence.tenancy));
+        doubts.extend(tenants::doubts(&evidence.tenancy, figures));
+    }
     doubts.extend(vacuity(plan, evidence, &faults));
     let [violated, doubted] = [&violations, &doubts].map(|found| Finding::words(found));
     let verdict = Verdict::of(violated.clone(), doubted.clone());
@@ -264,8 +260,14 @@ pub fn judge(plan: &Plan, evidence: &Evidence) -> (Verdict, Report) {
         records_unknown: found.unknown,
         closure: evidence.closure.clone(),
         liveness: evidence.liveness,
+        tenants: fared,
     };
     (verdict, report)
+}
+
+/// Whether perhaps something was done.
+fn was_done(struck: &Struck) -> bool {
+    !matches!(struck.outcome, Outcome::Skipped(_))
 }
 
 fn count(plan: &Plan, struck: &[Struck]) -> BTreeMap<Kind, Struckness> {
@@ -372,88 +374,4 @@ fn failovers(evidence: &Evidence) -> Vec<u64> {
         failovers.extend(next.map(|(ended, _)| ended - struck.from_ms));
     }
     failovers
-}
-
-/// The report as a newcomer reads it.
-pub fn text_of(report: &Report) -> String {
-    let mut text = String::new();
-    // Writing to a string cannot fail.
-    let mut line = |what: &str, value: String| {
-        let _ = writeln!(text, "  {what:<22}{value}");
-    };
-    let faults: Vec<String> = report
-        .faults
-        .iter()
-        .map(|(kind, count)| match count.installed == count.planned {
-            true => format!("{kind} {}", count.installed),
-            false => format!("{kind} {} of {}", count.installed, count.planned),
-        })
-        .collect();
-    let none = || "none".to_owned();
-    line(
-        "faults installed",
-        if faults.is_empty() {
-            none()
-        } else {
-            faults.join(", ")
-        },
-    );
-    line("leader changes", report.leader_changes.to_string());
-    line(
-        "records",
-        format!(
-            "{} verified, {} lost, {} duplicated, {} out of order, {} unknown",
-            report.records_verified,
-            report.records_lost,
-            report.records_duplicated,
-            report.records_out_of_order,
-            report.records_unknown
-        ),
-    );
-    line(
-        "checkpoints",
-        format!(
-            "{} completed, attempt {} of the job",
-            report.checkpoints, report.attempts
-        ),
-    );
-    line(
-        "registers",
-        format!(
-            "{} operations ({} of unknown outcome), {} writes acknowledged, {} registers checked",
-            report.operations,
-            report.operations_unknown,
-            report.writes_acknowledged,
-            report.registers_checked
-        ),
-    );
-    line(
-        "jobs",
-        format!(
-            "{} submitted, {} acknowledged, {} canceled, {} lists",
-            report.jobs_submitted, report.jobs_acknowledged, report.jobs_canceled, report.lists
-        ),
-    );
-    if let Some(closure) = &report.closure {
-        line(
-            "files of checkpoints",
-            format!(
-                "{} in {} checkpoints, {} damaged, {} orphans collected",
-                closure.files,
-                closure.checkpoints,
-                closure.damaged.len(),
-                closure.orphans
-            ),
-        );
-    }
-    if let Some(liveness) = &report.liveness {
-        line(
-            "after healing",
-            format!(
-                "leader {} ms, all tasks {} ms, checkpoint {} ms, records {} ms",
-                liveness.leader_ms, liveness.tasks_ms, liveness.checkpoint_ms, liveness.records_ms
-            ),
-        );
-    }
-    text
 }

@@ -14,9 +14,12 @@ use serde_json::Value;
 use super::judge::{Closure, Evidence};
 use crate::cluster::Answer;
 use crate::history::History;
+use crate::invariants::tenants::Tenancy;
 use crate::target::client::Client;
 use crate::target::local::Local;
 
+/// What tenants did and saw, and the steady one's history.
+const TENANTS: [&str; 2] = ["tenants.jsonl", "tenants-history.jsonl"];
 /// For an answer about files.
 const ANSWER_BOUND: Duration = Duration::from_secs(60);
 
@@ -89,6 +92,14 @@ pub fn read_history(path: &Path) -> anyhow::Result<History> {
     History::read_from(BufReader::new(file)).with_context(read)
 }
 
+/// What tenants left in the directory of a run.
+pub fn read_tenancy(directory: &Path) -> anyhow::Result<Tenancy> {
+    Ok(Tenancy {
+        events: read_lines(&directory.join(TENANTS[0]))?,
+        history: read_history(&directory.join(TENANTS[1]))?,
+    })
+}
+
 /// Everything seen, as JSON lines beside the plan.
 pub fn write_down(directory: &Path, evidence: &Evidence) -> anyhow::Result<()> {
     fn lines<T: Serialize>(path: PathBuf, all: &[T]) -> anyhow::Result<()> {
@@ -107,5 +118,8 @@ pub fn write_down(directory: &Path, evidence: &Evidence) -> anyhow::Result<()> {
         &evidence.seen.checkpoints,
     )?;
     lines(directory.join("leaders.jsonl"), &evidence.seen.led)?;
+    let Tenancy { events, history } = &evidence.tenancy;
+    lines(directory.join(TENANTS[0]), events)?;
+    lines(directory.join(TENANTS[1]), &history.operations)?;
     lines(directory.join("faults.jsonl"), &evidence.struck)
 }

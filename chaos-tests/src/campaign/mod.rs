@@ -11,8 +11,8 @@
 //!   [`strike`]: carries steps out, and says which were installed. [`operate`]: what an operator does in between.
 //! - [`observe`]: watches jobs, checkpoints and leaders. [`load`]: the workloads.
 //!   [`pulse`]: whether the machine had time for it. [`place`]: on which cluster. [`run`]: the phases.
-//!   [`leftovers`]: files and logs at the end. [`judge`]: the verdict on a run. [`figures`]: those of
-//!   many runs. [`timeline`]: a run on one page. [`command`]: the verbs of the program `chaos`.
+//!   [`leftovers`]: files and logs at the end. [`judge`]: the verdict on a run. [`words`]: as a person reads it.
+//!   [`figures`]: those of many runs. [`timeline`]: a run on one page. [`command`]: the verbs of the program `chaos`.
 //!
 //! A seed replays the plan, not the interleaving of real processes.
 
@@ -32,3 +32,4 @@ pub mod shrink;
 pub mod strike;
 pub mod timeline;
 pub mod undo;
+pub mod words;

@@ -35,11 +35,13 @@ pub enum Workload {
     Register,
     /// Jobs that come and go.
     Jobs,
+    /// An abusive namespace beside a well-behaved one. Only where it is asked for.
+    Tenants,
 }
 
 impl Workload {
-    /// All, in the order of tables.
-    pub const ALL: [Self; 3] = [Self::Seq, Self::Register, Self::Jobs];
+    /// Those that do no harm to others on the same cluster.
+    pub const HARMLESS: [Self; 3] = [Self::Seq, Self::Register, Self::Jobs];
 }
 
 /// How the cluster is made, and how hard it is worked.
@@ -190,8 +192,8 @@ fn choose_kinds(random: &mut Random, wanted: &Wanted, workloads: &BTreeSet<Workl
         .kinds
         .iter()
         .copied()
-        // Its clients know the members' addresses from the beginning.
-        .filter(|kind| *kind != Kind::Replace || !workloads.contains(&Workload::Register))
+        // Their clients know the members' addresses from the beginning.
+        .filter(|kind| *kind != Kind::Replace || !workloads.iter().any(knows_members))
         .filter(|kind| {
             workloads.contains(&Workload::Seq) || !matches!(kind, Kind::Rescale | Kind::Savepoint)
         })
@@ -215,6 +217,10 @@ fn choose_kinds(random: &mut Random, wanted: &Wanted, workloads: &BTreeSet<Workl
         }
     }
     chosen
+}
+
+fn knows_members(workload: &Workload) -> bool {
+    matches!(workload, Workload::Register | Workload::Tenants)
 }
 
 fn choose_knobs(random: &mut Random, wanted: &Wanted) -> Knobs {

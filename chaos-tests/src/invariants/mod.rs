@@ -5,7 +5,7 @@
 //! - [`sequence`]: no record is lost, twice, out of order or unknown.
 //! - [`jobs`]: what was acknowledged is there once, what has ended stays ended. [`checkpoint_log`]: completed checkpoints only
 //!   grow in number.
-//! - [`leaders`]: no term has two leaders.
+//! - [`leaders`]: no term has two leaders. [`tenants`]: a namespace neither sees nor changes what is another's.
 
 pub mod checkpoint_log;
 pub mod committed;
@@ -13,3 +13,4 @@ pub mod jobs;
 pub mod leaders;
 pub mod linearizable;
 pub mod sequence;
+pub mod tenants;

@@ -63,6 +63,12 @@ impl Connection {
         }
     }
 
+    /// The same in another namespace.
+    pub fn in_namespace(mut self, namespace: &str) -> Self {
+        namespace.clone_into(&mut self.namespace);
+        self
+    }
+
     /// Whom it is to.
     pub fn member(&self) -> u32 {
         self.member
@@ -203,6 +209,32 @@ fn put_of(key: &str, value: &str) -> wire::KvPut {
         value: value.to_owned().into(),
         ..Default::default()
     }
+}
+
+/// Deletes keys.
+pub fn delete(keys: wire::KvKeys) -> kv_request::Operation {
+    write(wire::kv_write::Kind::Delete(wire::KvDelete {
+        keys: Some(keys),
+    }))
+}
+
+/// Sets many keys at once.
+pub fn put_all(entries: impl IntoIterator<Item = (String, String)>) -> kv_request::Operation {
+    let put = |(key, value): (String, String)| wire::KvOperation {
+        kind: Some(wire::kv_operation::Kind::Put(put_of(&key, &value))),
+    };
+    write(wire::kv_write::Kind::Txn(wire::KvTxn {
+        success: entries.into_iter().map(put).collect(),
+        ..Default::default()
+    }))
+}
+
+/// Begins a lease that nobody keeps.
+pub fn grant_lease(ttl_ms: u64) -> kv_request::Operation {
+    write(wire::kv_write::Kind::GrantLease(wire::KvGrantLease {
+        lease: 0,
+        ttl_ms,
+    }))
 }
 
 fn write(kind: wire::kv_write::Kind) -> kv_request::Operation {

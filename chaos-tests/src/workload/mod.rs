@@ -3,6 +3,7 @@
 //! - [`flights`]: a job with an input made up by rule. [`registers`]: clients of the key-value space that read, write and
 //!   swap the same few keys. [`ledger`]: writers of many keys, each written once, all read back at the end.
 //! - [`sequence`]: a job over any number of records whose right result is a formula.
+//! - [`tenants`]: a namespace that does its worst, beside one that is well-behaved.
 //! - [`client`]: one attempt, one answer.
 
 pub mod client;
@@ -10,3 +11,4 @@ pub mod flights;
 pub mod ledger;
 pub mod registers;
 pub mod sequence;
+pub mod tenants;

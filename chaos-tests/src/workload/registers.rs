@@ -1,6 +1,6 @@
 //! Registers that many clients read, write and swap through all members: few keys, so that clients meet.
 //!
-//! Three kinds of clients ([`Kind`]), because each finds what the others cannot. Every value that is written is written
+//! Several kinds of clients ([`Kind`]), because each finds what the others cannot. Every value that is written is written
 //! once in a run, so a value tells who wrote it.
 
 use std::collections::BTreeMap;
@@ -39,6 +39,8 @@ pub enum Kind {
     Repeating,
     /// Only reads, at one member, and waits until that one has been woken up: what it then says must be up to date.
     Patient,
+    /// Asks whoever leads, once, and waits long. Whoever calls it sets the pace.
+    Steady,
 }
 
 /// What the clients of a run know together.
@@ -50,6 +52,7 @@ pub struct Registers {
     pub members: u32,
     /// Where they are reached, in that order.
     addresses: Vec<String>,
+    namespace: String,
     /// Begins the name of every key.
     pub prefix: String,
     /// Times in the history are since then.
@@ -70,12 +73,26 @@ impl Registers {
 
     /// The same of the members at `addresses`.
     pub fn at(keys: u32, addresses: Vec<String>, prefix: &str, clock: SharedClock) -> Arc<Self> {
+        let start = clock.monotonic();
+        Self::of("default", keys, addresses, prefix, start, clock)
+    }
+
+    /// The same in a namespace, with times since `start`.
+    pub fn of(
+        namespace: &str,
+        keys: u32,
+        addresses: Vec<String>,
+        prefix: &str,
+        start: Duration,
+        clock: SharedClock,
+    ) -> Arc<Self> {
         Arc::new(Self {
             keys,
             members: addresses.len() as u32,
             addresses,
+            namespace: namespace.to_owned(),
             prefix: prefix.to_owned(),
-            start: clock.monotonic(),
+            start,
             clock,
             leader: AtomicU32::new(0),
             acknowledged: AtomicU64::new(0),
@@ -102,11 +119,14 @@ impl Registers {
     pub fn connections(&self) -> Vec<Connection> {
         let addresses = (1..).zip(&self.addresses);
         addresses
-            .map(|(member, address)| Connection::at(member, address.clone()))
+            .map(|(member, address)| {
+                Connection::at(member, address.clone()).in_namespace(&self.namespace)
+            })
             .collect()
     }
 
-    fn member_at(&self, address: &str) -> Option<u32> {
+    /// The member that is reached at that address.
+    pub fn member_at(&self, address: &str) -> Option<u32> {
         let index = self.addresses.iter().position(|known| known == address)?;
         Some(index as u32 + 1)
     }
@@ -213,7 +233,7 @@ impl Client {
         for _ in 0..repeats {
             let member = self.whom(action);
             let deadline = match self.kind {
-                Kind::Patient => PATIENT,
+                Kind::Patient | Kind::Steady => PATIENT,
                 _ => self.random.duration(HASTY.0, HASTY.1),
             };
             let name = self.registers.name(key);
@@ -255,6 +275,7 @@ impl Client {
     fn whom(&mut self, action: Action) -> u32 {
         let percent_at_home = match (self.kind, action) {
             (Kind::Patient, _) => 100,
+            (Kind::Steady, _) => 0,
             (_, Action::Read) => 50,
             _ => 15,
         };

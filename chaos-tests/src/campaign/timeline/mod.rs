@@ -19,13 +19,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 
 use super::judge::Report;
-use super::leftovers::{read_history, read_json, read_lines};
+use super::leftovers::{read_history, read_json, read_lines, read_tenancy};
 use super::observe::Led;
 use super::plan::Plan;
 use super::strike::Struck;
 use crate::history::Operation;
 use crate::invariants::checkpoint_log::Listed;
-use crate::invariants::jobs::Event;
+use crate::invariants::jobs;
+use crate::invariants::tenants::Event;
 
 /// The file in the directory of a run.
 pub const FILE: &str = "timeline.html";
@@ -39,9 +40,10 @@ pub struct Material {
     pub report: Report,
     pub struck: Vec<Struck>,
     pub led: Vec<Led>,
-    pub jobs: Vec<Event>,
+    pub jobs: Vec<jobs::Event>,
     pub checkpoints: Vec<Listed>,
     pub operations: Vec<Operation>,
+    pub tenants: Vec<Event>,
 }
 
 impl Material {
@@ -63,6 +65,7 @@ impl Material {
             led: read_lines(&at("leaders.jsonl"))?,
             jobs: read_lines(&at("jobs.jsonl"))?,
             checkpoints: read_lines(&at("checkpoints.jsonl"))?,
+            tenants: read_tenancy(directory)?.events,
             operations: read_history(&at("history.jsonl"))?.operations,
         })
     }

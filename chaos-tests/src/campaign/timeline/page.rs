@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 
 use super::Material;
 use super::lanes::{Bar, Content, Group, Strip, findings, groups, length_ms, seconds};
-use crate::campaign::judge::line_of;
+use crate::campaign::words::line_of;
 
 /// Labels of the axis at most.
 const LABELS_MAX: u64 = 14;
@@ -256,8 +256,8 @@ fn write_strip(out: &mut String, strip: &Strip, length: u64) -> fmt::Result {
     }
     write!(
         out,
-        "</svg><span class=\"most\">{highest} in {} s</span></div>",
-        strip.every_ms / 1_000
+        "</svg><span class=\"most\">{highest} {}</span></div>",
+        escape(&strip.unit)
     )
 }
 

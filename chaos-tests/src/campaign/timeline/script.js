@@ -26,7 +26,8 @@ run.addEventListener('mousemove', event => {
   if (strip && ms >= 0) {
     const every = Number(strip.dataset.every), column = Math.floor(ms / every);
     const counts = (strip.dataset.counts.split(' ')[column] || '').split(',');
-    what = strip.dataset.names.split(',').map((name, index) => (counts[index] || 0) + ' ' + name).join(', ');
+    what = strip.dataset.names.split(',').map((name, index) => name && (counts[index] || 0) + ' ' + name)
+      .filter(Boolean).join(', ');
   }
   about.textContent = (ms < 0 ? '' : (ms / 1000).toFixed(1) + ' s   ') + what;
 });

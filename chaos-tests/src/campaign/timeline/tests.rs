@@ -14,6 +14,7 @@ use crate::campaign::strike::{Outcome, Struck};
 use crate::history::{Action, Operation, Outcome as Answer, Value};
 use crate::invariants::checkpoint_log::{Listed, Seen as Checkpoint};
 use crate::invariants::jobs::{Event, Seen as Job};
+use crate::invariants::tenants;
 use crate::report::Finding;
 use crate::target::Node;
 
@@ -173,6 +174,7 @@ fn material(plan: Plan, evidence: &Evidence) -> Material {
         jobs: evidence.seen.jobs.clone(),
         checkpoints: evidence.seen.checkpoints.clone(),
         operations: evidence.history.operations.clone(),
+        tenants: evidence.tenancy.events.clone(),
     }
 }
 
@@ -385,6 +387,35 @@ fn faults_of_one_kind_at_the_same_time_lie_below_each_other() {
         .map(|row| row.iter().map(|bar| bar.from_ms).collect())
         .collect();
     assert_eq!(begins, [vec![1_000, 3_500], vec![2_000]]);
+}
+
+#[test]
+fn abuse_and_how_long_the_other_tenant_waited_have_their_lanes() {
+    let mut evidence = Evidence {
+        length_ms: 10_000,
+        ..Evidence::default()
+    };
+    let asked = |due_us, answer| tenants::Event::Asked {
+        due_us,
+        ended_us: due_us + 7_500,
+        answer,
+    };
+    evidence.tenancy.events = vec![
+        asked(1_000_000, tenants::Answer::Done),
+        asked(2_000_000, tenants::Answer::Refused("Quota".to_owned())),
+        tenants::Event::Abused {
+            from_ms: 3_000,
+            until_ms: 9_000,
+            done: BTreeMap::from([("put".to_owned(), 12)]),
+            refused: BTreeMap::from([("Quota".to_owned(), 5)]),
+        },
+    ];
+    let material = material(plan(Vec::new()), &evidence);
+    let lanes = lanes(&material);
+    assert_eq!(spans(&lanes, "abuse"), [(3_000, 9_000, "abuse")]);
+    lane(&lanes, "steady tenant (2, 1 refused)");
+    lane(&lanes, "steady tenant's longest wait (at most 8 ms)");
+    assert!(page::page(&material).contains("Carried out: 12 put. Not: 5 Quota"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What is shown in which lane of the page, and from when to when. Pure.
 //!
 //! - [`members`]: who led, and what was done to whom. [`faults`]: what was planned, and what became of it. [`jobs`]: attempts
-//!   and checkpoints. [`operations`]: how many ended how, second by second.
+//!   and checkpoints. [`operations`]: how many ended how, second by second. [`tenants`]: one that abuses, and how another fares.
 //!
 //! A [`Group`] has lanes; a lane has rows of bars, or a strip of counts.
 
@@ -9,6 +9,7 @@ mod faults;
 mod jobs;
 mod members;
 mod operations;
+mod tenants;
 
 use super::Material;
 
@@ -62,6 +63,8 @@ pub struct Strip {
     pub every_ms: u64,
     /// What the three numbers count; the first is what was hoped for.
     pub names: [&'static str; 3],
+    /// Of what the highest column has.
+    pub unit: String,
     #[expect(missing_docs, reason = "see above")]
     pub columns: Vec<[u64; 3]>,
 }
@@ -75,6 +78,7 @@ pub fn groups(material: &Material) -> Vec<Group> {
         group("faults", faults::lanes(material)),
         group("jobs and checkpoints", jobs::lanes(material)),
         group("operations of registers", operations::lanes(material)),
+        group("tenants", tenants::lanes(material)),
     ];
     groups.retain(|group| !group.lanes.is_empty());
     groups

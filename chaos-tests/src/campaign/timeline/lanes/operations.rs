@@ -43,30 +43,41 @@ pub(super) fn strip(
     names: [&'static str; 3],
     counted: impl Iterator<Item = (u64, usize)>,
 ) -> Option<Lane> {
-    let length = length_ms(material);
-    let every_ms = length.div_ceil(COLUMNS_MAX).next_multiple_of(COLUMN_MS_MIN);
-    let last = (length - 1) / every_ms;
-    let mut columns = vec![[0; 3]; last as usize + 1];
+    let (every_ms, mut columns) = columns(material);
     let mut sums = [0_u64; 3];
     for (at_ms, as_what) in counted {
-        let column = (at_ms / every_ms).min(last);
-        columns[column as usize][as_what] += 1;
+        column(&mut columns, every_ms, at_ms)[as_what] += 1;
         sums[as_what] += 1;
     }
     let sum: u64 = sums.iter().sum();
     let parts = names.iter().zip(sums).skip(1).filter(|(_, sum)| *sum > 0);
     let parts: String = parts.map(|(name, sum)| format!(", {sum} {name}")).collect();
+    let unit = format!("in {} s", every_ms / 1_000);
     (sum > 0).then(|| Lane {
         name: format!("{name} ({sum}{parts})"),
         about: format!(
-            "how many ended {} in each {} s; the top of the lane is the most there ever were",
+            "how many ended {} {unit}; the top of the lane is the most there ever were",
             names.join(", "),
-            every_ms / 1_000
         ),
         content: Content::Strip(Strip {
             every_ms,
             names,
+            unit,
             columns,
         }),
     })
+}
+
+/// Columns for the whole run, and how long each is.
+pub(super) fn columns(material: &Material) -> (u64, Vec<[u64; 3]>) {
+    let length = length_ms(material);
+    let every_ms = length.div_ceil(COLUMNS_MAX).next_multiple_of(COLUMN_MS_MIN);
+    let count = (length - 1) / every_ms + 1;
+    (every_ms, vec![[0; 3]; count as usize])
+}
+
+/// The column of that moment. What was later than the run counts to its end.
+pub(super) fn column(columns: &mut [[u64; 3]], every_ms: u64, at_ms: u64) -> &mut [u64; 3] {
+    let last = columns.len() - 1;
+    &mut columns[(at_ms / every_ms).min(last as u64) as usize]
 }

@@ -3,6 +3,8 @@
 //! An error of the harness itself is an error; what the cluster did wrong is evidence. Whatever happens, the processes are
 //! healed or gone at the end, and everything seen is in the run's directory: plan, history, jobs, checkpoints, faults, logs.
 
+mod afterwards;
+
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,37 +12,33 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use flott_chaos_basis::random::Random;
 use flott_node::SharedClock;
-use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::judge::{Evidence, Liveness};
-use super::leftovers::{closure, suspicious_lines, write_down};
-use super::load::{self, SequenceJob};
-use super::observe::Observer;
-use super::place::{Place, shape};
-use super::plan::{Plan, Workload};
-use super::pulse::Pulse;
-use super::strike::{self, Site, Struck};
-use super::undo::{self, Journal};
+use crate::campaign::judge::Evidence;
+use crate::campaign::leftovers::{suspicious_lines, write_down};
+use crate::campaign::load::{self, SequenceJob};
+use crate::campaign::observe::Observer;
+use crate::campaign::place::{Place, shape};
+use crate::campaign::plan::{Plan, Workload};
+use crate::campaign::pulse::Pulse;
+use crate::campaign::strike::{self, Site, Struck};
+use crate::campaign::undo::{self, Journal};
+use crate::campaign::words::line_of;
 use crate::invariants::sequence::{Extent, Reader};
 use crate::report::Finding;
 use crate::runs::Overdue;
-use crate::runs::linearizability::{final_reads, show_liveness};
-use crate::target::client::{Client, all_tasks_run, is_terminal};
+use crate::target::client::Client;
 use crate::target::local::Local;
 use crate::target::store::Store;
 use crate::workload::registers::Registers;
 use crate::workload::sequence::sequence;
+use crate::workload::tenants::{Tenants, noisy, steady};
 
 /// For the first checkpoint and the first committed records.
 const WARM_UP_BOUND: Duration = Duration::from_secs(120);
 /// For everything to work again, once everything is healed. Flink's own suite allows 180 s.
 pub const LIVENESS_BOUND: Duration = Duration::from_secs(60);
-/// For a job to end that was told to.
-const END_BOUND: Duration = Duration::from_secs(60);
-/// For an input with an end to be read to it, after the faults.
-const INPUT_BOUND: Duration = Duration::from_secs(3_600);
 /// Between two looks at the processes and at what is committed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Between two lines that say how far a run is.
@@ -72,6 +70,7 @@ struct Run<'a> {
     observer: Arc<Observer>,
     local: Option<Arc<Local>>,
     registers: Option<Arc<Registers>>,
+    tenants: Option<Arc<Tenants>>,
     job: Option<SequenceJob>,
     reader: Reader,
     random: Random,
@@ -136,6 +135,7 @@ pub async fn run(
         client,
         local: local.clone(),
         registers: None,
+        tenants: None,
         job: None,
         reader: Reader::default(),
         random: Random::new(plan.seed).fork(),
@@ -187,6 +187,11 @@ impl Run<'_> {
         let id = self.job.as_ref().map(|job| job.id.clone());
         let observer = Arc::clone(&self.observer);
         helpers.spawn(observer.watch(id.clone(), stop_observer.clone()));
+        if plan.workloads.contains(&Workload::Tenants) {
+            let client = Arc::clone(&self.client);
+            let settled = Tenants::settle(client, &self.course.directory, &name, self.start);
+            self.tenants = Some(settled.await?);
+        }
         let pulse = Arc::new(Pulse::default());
         helpers.spawn(Arc::clone(&pulse).feel(self.clock.clone(), stop_observer.clone()));
         let mut clients = JoinSet::new();
@@ -208,10 +213,20 @@ impl Run<'_> {
                 stop.clone(),
             ));
         }
+        let stop_abuse = CancellationToken::new();
+        let mut asking = JoinSet::new();
+        if let Some(tenants) = self.tenants.clone() {
+            asking = steady::work(&tenants, &mut self.random, &stop);
+            helpers.spawn(steady::look(Arc::clone(&tenants), stop.clone()));
+            let random = self.random.fork();
+            helpers.spawn(noisy::abuse(tenants, random, stop_abuse.clone()));
+        }
         evidence.registers_begin_ms = self.now_ms();
         let lived = async {
             self.warm_up().await.context("before any fault")?;
-            self.under_faults(evidence, store, id).await?;
+            let struck = self.under_faults(evidence, store, id).await;
+            stop_abuse.cancel();
+            struck?;
             self.show_liveness(evidence)
                 .await
                 .context("after everything was healed")
@@ -221,8 +236,13 @@ impl Run<'_> {
             self.failed_at_ms = Some(self.now_ms());
         }
         stop.cancel();
+        stop_abuse.cancel();
         while let Some(operations) = clients.join_next().await {
             evidence.history.operations.extend(operations?);
+        }
+        while let Some(operations) = asking.join_next().await {
+            let history = &mut evidence.tenancy.history;
+            history.operations.extend(operations?);
         }
         let ended = match lived {
             Ok(()) => self.end(evidence).await,
@@ -231,6 +251,12 @@ impl Run<'_> {
         stop_observer.cancel();
         while let Some(helper) = helpers.join_next().await {
             helper?;
+        }
+        if let Some(tenants) = &self.tenants {
+            evidence.tenancy.events = tenants.take_events();
+            if ended.is_err() {
+                tenants.leave().await;
+            }
         }
         evidence.late_percent = pulse.late_percent();
         // The last word: everything is healed, and everything that was told to end has ended.
@@ -312,7 +338,7 @@ impl Run<'_> {
             // A run that breaks off must show what it was broken by.
             let ended = Mutex::new(Vec::new());
             let tell = |struck: &Struck| {
-                told(&super::judge::line_of(struck));
+                told(&line_of(struck));
                 let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
                 ended.push(struck.clone());
             };
@@ -371,104 +397,6 @@ impl Run<'_> {
                 return anyhow::anyhow!("the time is over");
             }
         }
-    }
-
-    async fn show_liveness(&mut self, evidence: &mut Evidence) -> anyhow::Result<()> {
-        let begin = self.clock.monotonic();
-        let took = |run: &Self| (run.clock.monotonic() - begin).as_millis() as u64;
-        let mut liveness = Liveness::default();
-        let client = Arc::clone(&self.client);
-        let leader = async || Ok(client.leader().await);
-        client
-            .until("a leader", LIVENESS_BOUND, leader, Option::is_some)
-            .await?;
-        liveness.leader_ms = took(self);
-        if let Some(registers) = self.registers.clone() {
-            let random = self.random.fork();
-            let operations = &mut evidence.history.operations;
-            show_liveness(&registers, random, &self.clock, operations).await?;
-            liveness.writes_ms = took(self);
-        }
-        if let Some(job) = self.job.clone() {
-            let is_ending = job.sequence.records > 0;
-            let info = async || client.info(&job.id).await;
-            let runs = |info: &Value| {
-                let state = info["state"].as_str().unwrap_or_default();
-                (state == "RUNNING" && all_tasks_run(info)) || (is_ending && is_terminal(state))
-            };
-            let seen = client
-                .until("all tasks to run", LIVENESS_BOUND, info, runs)
-                .await?;
-            liveness.tasks_ms = took(self);
-            if !is_terminal(seen["state"].as_str().unwrap_or_default()) {
-                let known = self.observer.with(|seen| seen.newest_checkpoint);
-                let observer = Arc::clone(&self.observer);
-                let newest = async || Ok(observer.with(|seen| seen.newest_checkpoint));
-                let is_new = |newest: &u64| *newest > known;
-                client
-                    .until("a new checkpoint", LIVENESS_BOUND, newest, is_new)
-                    .await?;
-                liveness.checkpoint_ms = took(self);
-                let known = self.committed()?;
-                let records = async || self.committed();
-                let more = |records: &u64| *records > known;
-                client
-                    .until("new records", LIVENESS_BOUND, records, more)
-                    .await?;
-                liveness.records_ms = took(self);
-            }
-        }
-        evidence.liveness = Some(liveness);
-        if let Some(local) = &self.local {
-            local.check_alive()?;
-        }
-        Ok(())
-    }
-
-    /// Final reads; the files of the sequence job; its end.
-    async fn end(&mut self, evidence: &mut Evidence) -> anyhow::Result<()> {
-        if let Some(registers) = self.registers.clone() {
-            let random = self.random.fork();
-            let operations = &mut evidence.history.operations;
-            final_reads(&registers, random, &self.clock, operations).await?;
-        }
-        let Some(job) = self.job.clone() else {
-            return Ok(());
-        };
-        let client = Arc::clone(&self.client);
-        if job.sequence.records == 0 {
-            evidence.closure = Some(closure(&client, &job.id).await?);
-        }
-        let state = async || {
-            if let Some(local) = &self.local {
-                local.check_alive()?;
-            }
-            let info = client.info(&job.id).await?;
-            Ok(info["state"].as_str().unwrap_or_default().to_owned())
-        };
-        let bound = if job.sequence.records == 0 {
-            let stop = async || {
-                let asked = client.json(&["stop", &job.id]).await;
-                // One whose answer was lost has taken effect; asked again, an ended job refuses.
-                let info = client.info(&job.id).await?;
-                let is_over = info["state"].as_str().is_some_and(is_terminal);
-                if is_over { Ok(()) } else { asked.map(drop) }
-            };
-            client
-                .until("the sequence job to be stopped", END_BOUND, stop, |()| true)
-                .await?;
-            END_BOUND
-        } else {
-            INPUT_BOUND
-        };
-        let ended = client
-            .until("the end of the sequence job", bound, state, |state| {
-                is_terminal(state)
-            })
-            .await?;
-        ensure!(ended == "FINISHED", "the sequence job ended as {ended}");
-        evidence.job_finished = true;
-        Ok(())
     }
 
     /// Judges what is committed, and takes what the observer has.
