@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use flott_chaos_tests::campaign::command::{self, ReplayArgs, RunArgs};
-use flott_chaos_tests::campaign::{figures, undo};
+use flott_chaos_tests::campaign::{again, figures, undo};
 use flott_chaos_tests::cluster::network::Network;
 use flott_chaos_tests::cluster::{disks, flott_binary, room};
 use flott_chaos_tests::report::{Durations, HistoryReport, HistoryTable, Verdict, exit_code};
@@ -194,7 +194,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<u8> {
 async fn without_room(arguments: &Arguments) -> anyhow::Result<Option<u8>> {
     let clock = SystemClock::shared();
     let verdict = match &arguments.command {
-        Command::Check { history } => command::check(history, &say)?,
+        Command::Check { history } => again::check(history, &say)?,
         Command::Timeline { run } => {
             command::timeline(run, &say)?;
             return Ok(Some(0));

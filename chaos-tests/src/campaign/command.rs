@@ -1,4 +1,4 @@
-//! The verbs of `chaos` that concern whole runs: `run`, `replay`, `check`, `timeline`, `shrink`, `heal`.
+//! The verbs of `chaos` that concern whole runs: `run`, `replay`, `timeline`, `shrink`, `heal`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,16 +10,14 @@ use flott_node::SharedClock;
 
 use super::fault::Kind;
 use super::judge::judge;
-use super::leftovers::{read_history, read_json, read_lines, read_tenancy};
+use super::leftovers::read_json;
 use super::place::Place;
 use super::plan::{Plan, Wanted, Workload};
 use super::run::{Course, run as carry_out};
 use super::words::text_of;
 use super::{shrink, timeline, undo};
 use crate::cluster::{flott, flott_binary};
-use crate::invariants::sequence::{Extent, Reader};
-use crate::invariants::{checkpoint_log, jobs, tenants};
-use crate::report::{Finding, Verdict};
+use crate::report::Verdict;
 use crate::target::store;
 
 /// A smaller plan is kept if it fails once in so many runs.
@@ -132,7 +130,7 @@ pub async fn run(
         kinds,
         all_kinds: arguments.faults.is_some(),
         workloads: match arguments.observe_only {
-            true => Some(workloads.unwrap_or_else(|| BTreeSet::from(Workload::HARMLESS))),
+            true => Some(workloads.unwrap_or_else(|| BTreeSet::from(Workload::USUAL))),
             false => workloads,
         },
         records_per_second: match arguments.observe_only {
@@ -312,7 +310,7 @@ async fn one(
 
 /// Of a run that held, plan, report and histories are worth keeping; data and output are not.
 fn tidy(directory: &Path) -> anyhow::Result<()> {
-    for bulky in ["cluster", "checkpoints", "savepoints", "out"] {
+    for bulky in ["cluster", "checkpoints", "savepoints", "out", "reference"] {
         let path = directory.join(bulky);
         if path.is_dir() {
             std::fs::remove_dir_all(&path)
@@ -389,46 +387,4 @@ pub fn heal(directory: &Path, say: &Say) -> anyhow::Result<()> {
 pub fn timeline(directory: &Path, say: &Say) -> anyhow::Result<()> {
     say(&timeline::write(directory)?.display().to_string());
     Ok(())
-}
-
-/// Judges again what a run has left in its directory, or a history alone.
-pub fn check(left: &Path, say: &Say) -> anyhow::Result<Verdict> {
-    if !left.is_dir() {
-        return crate::runs::linearizability::check_again(&read_history(left)?);
-    }
-    let directory = left;
-    let plan: Plan = read_json(&directory.join("plan.json"))?;
-    let history = read_history(&directory.join("history.jsonl"))?;
-    let (mut violations, mut doubts) = (Vec::new(), Vec::new());
-    if plan.workloads.contains(&Workload::Register) {
-        match crate::runs::linearizability::check_again(&history)? {
-            Verdict::Held => {}
-            Verdict::Violated(more) => violations.extend(more),
-            Verdict::Unknown(more) => doubts.extend(more),
-        }
-    }
-    let events: Vec<jobs::Event> = read_lines(&directory.join("jobs.jsonl"))?;
-    let lists: Vec<checkpoint_log::Listed> = read_lines(&directory.join("checkpoints.jsonl"))?;
-    violations.extend(Finding::words(&jobs::check(&events, false)));
-    violations.extend(Finding::words(&checkpoint_log::check(&lists)));
-    if plan.workloads.contains(&Workload::Tenants) {
-        let tenancy = read_tenancy(directory)?;
-        violations.extend(Finding::words(&tenants::check(&tenancy)));
-    }
-    let output = directory.join("out");
-    if output.is_dir() {
-        let mut reader = Reader::default();
-        reader.read(&output)?;
-        let found = reader.finish(match plan.knobs.records {
-            0 => Extent::NoGaps,
-            records => Extent::All(records),
-        });
-        say(&found.to_string());
-        if !found.is_clean() {
-            violations.push(found.to_string());
-        }
-    } else if plan.workloads.contains(&Workload::Seq) {
-        doubts.push("the output of the sequence job is not there any more".to_owned());
-    }
-    Ok(Verdict::of(violations, doubts))
 }

@@ -13,6 +13,7 @@ use super::plan::{Plan, Workload};
 use super::strike::{Outcome, Struck};
 use crate::history::{Counts, History, Outcome as Answer};
 use crate::invariants::linearizable::{self, Limits};
+use crate::invariants::same_rows::{self, Rows};
 use crate::invariants::sequence::Found;
 use crate::invariants::tenants::figures::{Figures, figures};
 use crate::invariants::tenants::{self, Tenancy};
@@ -33,6 +34,10 @@ pub struct Evidence {
     pub history: History,
     #[expect(missing_docs, reason = "see there")]
     pub tenancy: Tenancy,
+    /// Rows of the reference query, without faults and under them.
+    pub reference: Option<[Rows; 2]>,
+    /// The one under faults has come to its end.
+    pub reference_ended: bool,
     /// When the history's clock began.
     pub registers_begin_ms: u64,
     pub seen: Seen,
@@ -146,6 +151,10 @@ pub struct Report {
     pub liveness: Option<Liveness>,
     #[serde(default)]
     pub tenants: Option<Figures>,
+    #[serde(default)]
+    pub reference_rows: u64,
+    #[serde(default)]
+    pub reference_ended: bool,
 }
 
 /// What the run has shown.
@@ -211,6 +220,12 @@ pub fn judge(plan: &Plan, evidence: &Evidence) -> (Verdict, Report) {
         violations.extend(tenants::check(&evidence.tenancy));
         doubts.extend(tenants::doubts(&evidence.tenancy, figures));
     }
+    let [reference, disturbed] = evidence.reference.clone().unwrap_or_default();
+    violations.extend(same_rows::check(
+        &reference,
+        &disturbed,
+        evidence.reference_ended,
+    ));
     doubts.extend(vacuity(plan, evidence, &faults));
     let [violated, doubted] = [&violations, &doubts].map(|found| Finding::words(found));
     let verdict = Verdict::of(violated.clone(), doubted.clone());
@@ -261,6 +276,8 @@ pub fn judge(plan: &Plan, evidence: &Evidence) -> (Verdict, Report) {
         closure: evidence.closure.clone(),
         liveness: evidence.liveness,
         tenants: fared,
+        reference_rows: reference.count(),
+        reference_ended: evidence.reference_ended,
     };
     (verdict, report)
 }
@@ -329,6 +346,11 @@ fn vacuity(plan: &Plan, evidence: &Evidence, faults: &BTreeMap<Kind, Struckness>
         doubts.push(Finding::in_all(format!(
             "only {answered} operations of registers were answered while faults were under way"
         )));
+    }
+    if plan.workloads.contains(&Workload::Reference) && !evidence.reference_ended {
+        doubts.push(Finding::in_all(
+            "the reference query did not come to its end",
+        ));
     }
     if plan.workloads.contains(&Workload::Jobs)
         && jobs::counts(&evidence.seen.jobs).acknowledged < 2

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use flott_chaos_basis::random::Random;
 use flott_chaos_basis::sequence::Sequence;
+use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -14,10 +15,15 @@ use super::observe::Observer;
 use crate::history::Operation;
 use crate::invariants::jobs::Event;
 use crate::target::client::Client;
+use crate::workload::reference::Reference;
 use crate::workload::registers::{Client as RegisterClient, Kind, Registers};
 
 /// Begins the names of all jobs of a run.
 pub const NAME: &str = "chaos";
+/// Of the reference query, so that rows are exchanged and slots are left.
+const REFERENCE_PARALLELISM: u32 = 2;
+/// For the reference query without faults.
+const REFERENCE_BOUND: Duration = Duration::from_secs(180);
 /// Registers that clients meet at.
 const KEYS: u32 = 8;
 /// Clients of each kind.
@@ -65,6 +71,43 @@ pub async fn sequence(
         output,
         sequence,
     })
+}
+
+/// Runs the reference query without faults to its end, then submits it again, slowly; the second job's id.
+pub async fn reference(
+    client: &Client,
+    observer: &Observer,
+    directory: &Path,
+    run: &str,
+    length: Duration,
+) -> anyhow::Result<String> {
+    let reference = Reference::prepare(directory)?;
+    let file = directory.join("reference.sql");
+    let submit = async |name: &str, sql: &str| {
+        let name = format!("{NAME}-{name}-{run}");
+        let id = client
+            .submit(sql, &file, &name, REFERENCE_PARALLELISM)
+            .await
+            .context("the reference query was not accepted")?;
+        observer.record(Event::Submitted {
+            name,
+            id: Some(id.clone()),
+            ended_ms: observer.now_ms(),
+        });
+        anyhow::Ok(id)
+    };
+    let undisturbed = submit("undisturbed", &reference.undisturbed_sql()).await?;
+    let info = async || client.info(&undisturbed).await;
+    let has_ended = |info: &Value| info["state"] == "FINISHED";
+    client
+        .until(
+            "the reference query without faults",
+            REFERENCE_BOUND,
+            info,
+            has_ended,
+        )
+        .await?;
+    submit("disturbed", &reference.disturbed_sql(length)).await
 }
 
 /// Registers that nobody has written yet.

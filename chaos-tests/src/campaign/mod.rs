@@ -12,10 +12,12 @@
 //! - [`observe`]: watches jobs, checkpoints and leaders. [`load`]: the workloads.
 //!   [`pulse`]: whether the machine had time for it. [`place`]: on which cluster. [`run`]: the phases.
 //!   [`leftovers`]: files and logs at the end. [`judge`]: the verdict on a run. [`words`]: as a person reads it.
+//!   [`again`]: judged later.
 //!   [`figures`]: those of many runs. [`timeline`]: a run on one page. [`command`]: the verbs of the program `chaos`.
 //!
 //! A seed replays the plan, not the interleaving of real processes.
 
+pub mod again;
 pub mod command;
 pub mod fault;
 pub mod figures;

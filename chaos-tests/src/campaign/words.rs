@@ -85,6 +85,12 @@ pub fn text_of(report: &Report) -> String {
             report.jobs_submitted, report.jobs_acknowledged, report.jobs_canceled, report.lists
         ),
     );
+    if report.reference_rows > 0 {
+        line(
+            "reference query",
+            format!("{} rows without faults", report.reference_rows),
+        );
+    }
     if let Some(tenants) = &report.tenants {
         line(
             "steady tenant",

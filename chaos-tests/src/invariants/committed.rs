@@ -36,34 +36,12 @@ impl Results {
     /// What lies committed in `directory`: JSON lines in files whose names do not begin with a dot.
     pub fn committed(directory: &Path) -> anyhow::Result<Self> {
         let mut rows = Vec::new();
-        let entries = match std::fs::read_dir(directory) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Self::default());
-            }
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot list {}", directory.display()));
-            }
-        };
-        for entry in entries {
-            let entry = entry?;
-            if entry.file_name().as_encoded_bytes().starts_with(b".") || entry.file_type()?.is_dir()
-            {
-                continue;
-            }
-            let text = std::fs::read_to_string(entry.path())?;
-            ensure!(
-                text.is_empty() || text.ends_with('\n'),
-                "{} ends within a line",
-                entry.path().display()
-            );
-            for line in text.lines() {
-                let mut row: ResultRow = serde_json::from_str(line)
-                    .with_context(|| format!("{}: {line}", entry.path().display()))?;
-                row.window_start = plain_time(&row.window_start);
-                row.window_end = plain_time(&row.window_end);
-                rows.push(row);
-            }
+        for line in lines(directory)? {
+            let mut row: ResultRow = serde_json::from_str(&line)
+                .with_context(|| format!("in {}: {line}", directory.display()))?;
+            row.window_start = plain_time(&row.window_start);
+            row.window_end = plain_time(&row.window_end);
+            rows.push(row);
         }
         Ok(Self::of(rows))
     }
@@ -122,6 +100,32 @@ impl Results {
             .map(|(row, count)| row.departures * count)
             .sum()
     }
+}
+
+/// The lines of all files in `directory` whose names do not begin with a dot; none if it is not there yet.
+pub fn lines(directory: &Path) -> anyhow::Result<Vec<String>> {
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot list {}", directory.display()));
+        }
+    };
+    let mut lines = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(b".") || entry.file_type()?.is_dir() {
+            continue;
+        }
+        let text = std::fs::read_to_string(entry.path())?;
+        ensure!(
+            text.is_empty() || text.ends_with('\n'),
+            "{} ends within a line",
+            entry.path().display()
+        );
+        lines.extend(text.lines().map(str::to_owned));
+    }
+    Ok(lines)
 }
 
 /// `2013-01-01T05:00:00.000` as `2013-01-01 05:00:00`.

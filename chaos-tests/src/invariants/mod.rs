@@ -2,6 +2,7 @@
 //!
 //! - [`committed`]: the rows of an exactly-once sink are the expected ones, each once.
 //! - [`linearizable`]: clients cannot tell the group from one register that never fails.
+//! - [`same_rows`]: two runs of one query commit the same.
 //! - [`sequence`]: no record is lost, twice, out of order or unknown.
 //! - [`jobs`]: what was acknowledged is there once, what has ended stays ended. [`checkpoint_log`]: completed checkpoints only
 //!   grow in number.
@@ -12,5 +13,6 @@ pub mod committed;
 pub mod jobs;
 pub mod leaders;
 pub mod linearizable;
+pub mod same_rows;
 pub mod sequence;
 pub mod tenants;

@@ -88,6 +88,11 @@ impl Run<'_> {
             steady::read_again(&tenants, random, operations).await?;
             tenants.delete(Tenant::Steady).await?;
         }
+        if let Some(job) = &self.reference {
+            let ended = self.ended("the reference query", job, INPUT_BOUND).await?;
+            ensure!(ended == "FINISHED", "the reference query ended as {ended}");
+            evidence.reference_ended = true;
+        }
         let Some(job) = self.job.clone() else {
             return Ok(());
         };
@@ -95,13 +100,6 @@ impl Run<'_> {
         if job.sequence.records == 0 {
             evidence.closure = Some(closure(&client, &job.id).await?);
         }
-        let state = async || {
-            if let Some(local) = &self.local {
-                local.check_alive()?;
-            }
-            let info = client.info(&job.id).await?;
-            Ok(info["state"].as_str().unwrap_or_default().to_owned())
-        };
         let bound = if job.sequence.records == 0 {
             let stop = async || {
                 let asked = client.json(&["stop", &job.id]).await;
@@ -117,13 +115,23 @@ impl Run<'_> {
         } else {
             INPUT_BOUND
         };
-        let ended = client
-            .until("the end of the sequence job", bound, state, |state| {
-                is_terminal(state)
-            })
-            .await?;
+        let ended = self.ended("the sequence job", &job.id, bound).await?;
         ensure!(ended == "FINISHED", "the sequence job ended as {ended}");
         evidence.job_finished = true;
         Ok(())
+    }
+
+    /// Waits for the end of a job; the state in which it ended.
+    async fn ended(&self, what: &str, job: &str, bound: Duration) -> anyhow::Result<String> {
+        let state = async || {
+            if let Some(local) = &self.local {
+                local.check_alive()?;
+            }
+            let info = self.client.info(job).await?;
+            Ok(info["state"].as_str().unwrap_or_default().to_owned())
+        };
+        let is_over = |state: &String| is_terminal(state);
+        let what = format!("the end of {what}");
+        self.client.until(&what, bound, state, is_over).await
     }
 }

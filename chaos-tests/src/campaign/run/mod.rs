@@ -31,6 +31,7 @@ use crate::runs::Overdue;
 use crate::target::client::Client;
 use crate::target::local::Local;
 use crate::target::store::Store;
+use crate::workload::reference::Reference;
 use crate::workload::registers::Registers;
 use crate::workload::sequence::sequence;
 use crate::workload::tenants::{Tenants, noisy, steady};
@@ -71,6 +72,8 @@ struct Run<'a> {
     local: Option<Arc<Local>>,
     registers: Option<Arc<Registers>>,
     tenants: Option<Arc<Tenants>>,
+    /// The job of the reference query that runs under faults.
+    reference: Option<String>,
     job: Option<SequenceJob>,
     reader: Reader,
     random: Random,
@@ -136,6 +139,7 @@ pub async fn run(
         local: local.clone(),
         registers: None,
         tenants: None,
+        reference: None,
         job: None,
         reader: Reader::default(),
         random: Random::new(plan.seed).fork(),
@@ -191,6 +195,11 @@ impl Run<'_> {
             let client = Arc::clone(&self.client);
             let settled = Tenants::settle(client, &self.course.directory, &name, self.start);
             self.tenants = Some(settled.await?);
+        }
+        if plan.workloads.contains(&Workload::Reference) {
+            let (directory, length) = (&self.course.directory, self.course.length);
+            let reference = load::reference(&self.client, &self.observer, directory, &name, length);
+            self.reference = Some(reference.await?);
         }
         let pulse = Arc::new(Pulse::default());
         helpers.spawn(Arc::clone(&pulse).feel(self.clock.clone(), stop_observer.clone()));
@@ -412,6 +421,12 @@ impl Run<'_> {
             };
             evidence.sequence = Some(reader.finish(extent));
             evidence.job = Some(job.id.clone());
+        }
+        if self.reference.is_some() {
+            match Reference::of(&self.course.directory).rows() {
+                Ok(rows) => evidence.reference = Some(rows),
+                Err(error) => evidence.broken.push(self.found(&error)),
+            }
         }
         evidence.seen = self.observer.with(|seen| seen.clone());
         evidence.length_ms = self.now_ms();
