@@ -52,6 +52,7 @@ fn write_page(out: &mut String, material: &Material) -> fmt::Result {
         "<div class=\"scroll\"><div class=\"run\" data-length=\"{length}\" style=\"--grid:{:.4}%\">\n<div class=\"cursor\"></div>",
         part(step, length)
     )?;
+    moments(out, material, length)?;
     axis(out, step, length)?;
     for group in groups(material) {
         write_group(out, &group, length)?;
@@ -136,14 +137,27 @@ fn legend(out: &mut String) -> fmt::Result {
             "<span class=\"key\"><i class=\"{look}\"></i>{what}</span> "
         )?;
     }
-    for (number, what) in ["acknowledged", "unknown outcome", "failed for sure"]
-        .iter()
-        .enumerate()
-    {
+    out.push_str("<span class=\"key\">* who led</span> ");
+    let outcomes = ["acknowledged", "unknown outcome", "failed for sure"];
+    for (number, what) in outcomes.iter().enumerate() {
         write!(
             out,
             "<span class=\"key\"><i class=\"count-{number}\"></i>{what}</span> "
         )?;
+    }
+    Ok(())
+}
+
+/// A line through all lanes at each moment of the list.
+fn moments(out: &mut String, material: &Material, length: u64) -> fmt::Result {
+    for (_, at_ms, look) in findings(material) {
+        if let Some(at_ms) = at_ms {
+            let part = part(at_ms, length) / 100.0;
+            writeln!(
+                out,
+                "<div class=\"moment {look}\" style=\"--part:{part:.5}\"></div>"
+            )?;
+        }
     }
     Ok(())
 }

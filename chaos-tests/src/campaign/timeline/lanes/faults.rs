@@ -87,7 +87,7 @@ fn carried_out(struck: &Struck) -> Option<Bar> {
         }
         Outcome::Indeterminate(why) => (
             "indeterminate",
-            "?".to_owned(),
+            String::new(),
             format!("INDETERMINATE, {why}"),
         ),
     };
