@@ -79,6 +79,24 @@ async fn all_workloads_hold_under_kills_pauses_and_cuts_of_everybody() -> anyhow
     let (code, said) = chaos(directory.path(), &["report", run.to_str().context("text")?]).await?;
     ensure!(code == 0 && said.contains("| kill |"), "{said}");
 
+    let page = std::fs::read_to_string(run.join("timeline.html"))?;
+    for lane in [
+        "jobmanager-3",
+        "taskmanager-1",
+        "kill (",
+        "rescale (",
+        "sequence job (",
+    ] {
+        ensure!(page.contains(lane), "{lane} is not on the page");
+    }
+    let (code, said) = chaos(
+        directory.path(),
+        &["timeline", run.to_str().context("text")?],
+    )
+    .await?;
+    ensure!(code == 0 && said.contains("timeline.html"), "{said}");
+    ensure!(std::fs::read_to_string(run.join("timeline.html"))? == page);
+
     // A row of the first window that vanishes from the output afterwards is missed.
     let files = std::fs::read_dir(run.join("out"))?;
     let mut files = files.flatten().filter_map(|file| {
@@ -94,6 +112,37 @@ async fn all_workloads_hold_under_kills_pauses_and_cuts_of_everybody() -> anyhow
         code == 1 && !said.contains(" 0 lost"),
         "{line} is gone: {said}"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_abusive_namespace_is_held_to_its_quota_and_changes_nothing_of_another()
+-> anyhow::Result<()> {
+    let _alone = alone().await;
+    let directory = tempfile::tempdir()?;
+    let arguments = [
+        "run",
+        "--seed",
+        "5",
+        "--minutes",
+        "0.6",
+        "--faults",
+        "kill",
+        "--workloads",
+        "tenants",
+        "--keep",
+    ];
+    let (code, said) = chaos(directory.path(), &arguments).await?;
+    let run = directory.path().join("seed-5");
+    let report = report(&run)?;
+    ensure!([0, i32::from(exit_code::UNKNOWN)].contains(&code), "{said}");
+    ensure!(
+        report["violations"].as_array().is_some_and(Vec::is_empty),
+        "{report:#}"
+    );
+    ensure!(report["tenants"]["noise"].as_u64() > Some(0), "{report:#}");
+    let (code, said) = chaos(directory.path(), &["check", run.to_str().context("text")?]).await?;
+    ensure!(code == 0, "judged again: {said}");
     Ok(())
 }
 

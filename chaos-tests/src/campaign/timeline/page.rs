@@ -79,10 +79,9 @@ fn head(out: &mut String, material: &Material) -> fmt::Result {
     writeln!(
         out,
         "<h1>chaos run, seed {} <span class=\"verdict {verdict}\">{verdict}</span></h1>\n\
-         <p>{} of {planned} planned faults were installed in a run of {}; {} changes of leader, {} checkpoints, attempt {} of the \
+         <p>{installed} of {planned} planned faults were installed in a run of {}; {} changes of leader, {} checkpoints, attempt {} of the \
          sequence job. Workloads: {}. Program under test: {}. Plan {}.</p>",
         report.seed,
-        installed,
         seconds(report.length_ms),
         report.leader_changes,
         report.checkpoints,

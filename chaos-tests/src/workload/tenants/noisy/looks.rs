@@ -48,12 +48,11 @@ impl Abuse {
                 () = self.over.cancelled() => return,
                 watched = tokio::time::timeout(DEADLINE, self.watch_once(number.wrapping_add(turn))) => watched,
             };
-            match watched {
-                Ok(Some(())) => drop(self.tally.count(Tally::DONE, "watch")),
-                _ => {
-                    self.tally.count(Tally::REFUSED, "no watch");
-                    self.tenants.clock().sleep(DISAPPOINTED).await;
-                }
+            if matches!(watched, Ok(Some(()))) {
+                self.tally.count(Tally::DONE, "watch");
+            } else {
+                self.tally.count(Tally::REFUSED, "no watch");
+                self.tenants.clock().sleep(DISAPPOINTED).await;
             }
         }
     }
