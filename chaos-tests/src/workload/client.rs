@@ -229,6 +229,20 @@ pub fn put_all(entries: impl IntoIterator<Item = (String, String)>) -> kv_reques
     }))
 }
 
+/// Asks for the same keys again and again, in one transaction.
+pub fn read_often(keys: &wire::KvKeys, times: usize) -> kv_request::Operation {
+    let range = wire::KvOperation {
+        kind: Some(wire::kv_operation::Kind::Range(wire::KvRange {
+            keys: Some(keys.clone()),
+            ..Default::default()
+        })),
+    };
+    write(wire::kv_write::Kind::Txn(wire::KvTxn {
+        success: vec![range; times],
+        ..Default::default()
+    }))
+}
+
 /// Begins a lease that nobody keeps.
 pub fn grant_lease(ttl_ms: u64) -> kv_request::Operation {
     write(wire::kv_write::Kind::GrantLease(wire::KvGrantLease {

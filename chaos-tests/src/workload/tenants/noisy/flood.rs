@@ -13,6 +13,8 @@ const FLOODED_KEYS: u64 = 64;
 const VALUE_BYTES: usize = 64 << 10;
 /// Above what any value may have.
 const TOO_LARGE_BYTES: usize = 300 << 10;
+/// Operations that a transaction may have.
+const READS_AT_ONCE: usize = 128;
 
 /// What a flooder asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +25,8 @@ enum Mischief {
     TooLarge,
     /// Sets the steady tenant's names, in its own namespace.
     Transaction,
+    /// Reads everything as often as a transaction has room for.
+    ReadOften,
     Lease,
     ReadAll,
     DeleteAll,
@@ -34,8 +38,9 @@ impl Mischief {
         match percent {
             0..60 => Self::Put,
             60..64 => Self::TooLarge,
-            64..76 => Self::Transaction,
-            76..80 => Self::Lease,
+            64..75 => Self::Transaction,
+            75..77 => Self::ReadOften,
+            77..80 => Self::Lease,
             80..97 => Self::ReadAll,
             _ => Self::DeleteAll,
         }
@@ -46,6 +51,7 @@ impl Mischief {
             Self::Put => "put",
             Self::TooLarge => "put too large",
             Self::Transaction => "transaction",
+            Self::ReadOften => "read all, often at once",
             Self::Lease => "lease",
             Self::ReadAll => "read all",
             Self::DeleteAll => "delete all",
@@ -61,6 +67,7 @@ impl Mischief {
             Self::Transaction => {
                 client::put_all((0..u64::from(KEYS)).map(|key| (name(key), value(1 << 10))))
             }
+            Self::ReadOften => client::read_often(&all, READS_AT_ONCE),
             Self::Lease => client::grant_lease(60_000),
             Self::ReadAll => client::range(all, 0, false),
             Self::DeleteAll => client::delete(all),
@@ -153,6 +160,7 @@ mod tests {
             Mischief::Put,
             Mischief::TooLarge,
             Mischief::Transaction,
+            Mischief::ReadOften,
             Mischief::Lease,
             Mischief::ReadAll,
             Mischief::DeleteAll,
