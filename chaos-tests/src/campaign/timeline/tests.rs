@@ -199,8 +199,10 @@ fn bars<'a>(lanes: &'a [Lane], begins: &str) -> Vec<&'a Bar> {
     }
 }
 
-/// Begin, end and look of each bar.
-fn spans(lanes: &[Lane], begins: &str) -> Vec<(u64, u64, &'static str)> {
+/// Begin, end and look of a bar.
+type Span = (u64, u64, &'static str);
+
+fn spans(lanes: &[Lane], begins: &str) -> Vec<Span> {
     let bars = bars(lanes, begins).into_iter();
     bars.map(|bar| (bar.from_ms, bar.until_ms, bar.look))
         .collect()
@@ -210,7 +212,7 @@ fn spans(lanes: &[Lane], begins: &str) -> Vec<(u64, u64, &'static str)> {
 fn what_happened_is_in_its_lane_at_its_time() {
     let (plan, evidence) = eventful();
     let lanes = lanes(&material(plan, &evidence));
-    let expected: [(&str, &[(u64, u64, &str)]); 12] = [
+    let expected: [(&str, &[Span]); 12] = [
         (
             "phases",
             &[

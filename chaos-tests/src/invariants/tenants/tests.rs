@@ -318,7 +318,8 @@ fn waits_count_where_they_were_and_not_under_faults() {
             attempt,
         },
     ));
-    let figures = figures(&events, &[29_000..32_000]);
+    let struck = 29_000..32_000;
+    let figures = figures(&events, std::slice::from_ref(&struck));
     let (rest, abuse) = (figures.rest, figures.abuse);
     assert_eq!((rest.asked, rest.answered, rest.max_us), (3, 3, 6_000));
     assert_eq!((abuse.asked, abuse.answered), (4, 3));

@@ -11,8 +11,10 @@ const COLUMN_MS_MIN: u64 = 1_000;
 /// What an operation is counted as.
 const NAMES: [&str; 3] = ["acknowledged", "unknown", "failed"];
 
+type IsWanted = fn(&Action) -> bool;
+
 pub(super) fn lanes(material: &Material) -> Vec<Lane> {
-    let wanted: [(&str, fn(&Action) -> bool); 3] = [
+    let wanted: [(&str, IsWanted); 3] = [
         ("reads", |action| matches!(action, Action::Read)),
         ("writes", |action| matches!(action, Action::Write(_))),
         ("swaps", |action| matches!(action, Action::Swap { .. })),
