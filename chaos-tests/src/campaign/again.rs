@@ -43,7 +43,8 @@ pub fn check(left: &Path, say: &Say) -> anyhow::Result<Verdict> {
     }
     if plan.workloads.contains(&Workload::Tenants) {
         let tenancy = read_tenancy(directory)?;
-        violations.extend(Finding::words(&tenants::check(&tenancy)));
+        let registers = tenancy.registers();
+        violations.extend(Finding::words(&tenants::check(&tenancy, &registers)));
     }
     let output = directory.join("out");
     if output.is_dir() {

@@ -32,7 +32,6 @@ const TOO_LATE_PERCENT: u64 = 5;
 pub struct Evidence {
     pub struck: Vec<Struck>,
     pub history: History,
-    #[expect(missing_docs, reason = "see there")]
     pub tenancy: Tenancy,
     /// Rows of the reference query, without faults and under them.
     pub reference: Option<[Rows; 2]>,
@@ -57,14 +56,21 @@ pub struct Evidence {
     pub faults_from_ms: u64,
     pub faults_until_ms: u64,
     pub length_ms: u64,
-    pub records_before: u64,
-    pub records_after: u64,
-    pub checkpoint_before: u64,
-    pub checkpoint_after: u64,
-    pub acknowledged_before: u64,
-    pub acknowledged_after: u64,
+    /// When faults began, and when they had ended.
+    pub before: Progress,
+    pub after: Progress,
     /// The last list of jobs was taken when everything had been healed.
     pub is_over: bool,
+}
+
+/// How far the workloads are.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(missing_docs, reason = "their names say it")]
+pub struct Progress {
+    pub records: u64,
+    pub checkpoint: u64,
+    /// Operations of registers.
+    pub acknowledged: u64,
 }
 
 /// The files of the sequence job's checkpoints, at the end.
@@ -199,11 +205,7 @@ pub fn judge(plan: &Plan, evidence: &Evidence) -> (Verdict, Report) {
     if plan.workloads.contains(&Workload::Register) {
         let judged = linearizable::check(&evidence.history, Limits::default());
         registers_checked = (judged.linearizable + judged.violations.len()) as u64;
-        violations.extend(judged.violations.iter().map(|violation| {
-            let culprit = &violation.operations[violation.culprit];
-            let at_ms = evidence.registers_begin_ms + culprit.ended_ns / 1_000_000;
-            Finding::at(at_ms, violation.to_string())
-        }));
+        violations.extend(judged.findings(evidence.registers_begin_ms));
         if !judged.undecided.is_empty() {
             let what = format!("registers {:?} were not decided", judged.undecided);
             doubts.push(Finding::in_all(what));
@@ -217,15 +219,16 @@ pub fn judge(plan: &Plan, evidence: &Evidence) -> (Verdict, Report) {
         figures(&evidence.tenancy.events, &times)
     });
     if let Some(figures) = &fared {
-        violations.extend(tenants::check(&evidence.tenancy));
-        doubts.extend(tenants::doubts(&evidence.tenancy, figures));
+        let registers = evidence.tenancy.registers();
+        violations.extend(tenants::check(&evidence.tenancy, &registers));
+        doubts.extend(tenants::doubts(&evidence.tenancy, &registers, figures));
     }
-    let [reference, disturbed] = evidence.reference.clone().unwrap_or_default();
-    violations.extend(same_rows::check(
-        &reference,
-        &disturbed,
-        evidence.reference_ended,
-    ));
+    let mut reference_rows = 0;
+    if let Some([undisturbed, disturbed]) = &evidence.reference {
+        reference_rows = undisturbed.count();
+        let has_ended = evidence.reference_ended;
+        violations.extend(same_rows::check(undisturbed, disturbed, has_ended));
+    }
     doubts.extend(vacuity(plan, evidence, &faults));
     let [violated, doubted] = [&violations, &doubts].map(|found| Finding::words(found));
     let verdict = Verdict::of(violated.clone(), doubted.clone());
@@ -276,7 +279,7 @@ pub fn judge(plan: &Plan, evidence: &Evidence) -> (Verdict, Report) {
         closure: evidence.closure.clone(),
         liveness: evidence.liveness,
         tenants: fared,
-        reference_rows: reference.count(),
+        reference_rows,
         reference_ended: evidence.reference_ended,
     };
     (verdict, report)
@@ -328,20 +331,18 @@ fn vacuity(plan: &Plan, evidence: &Evidence, faults: &BTreeMap<Kind, Struckness>
         let what = "the leader was killed, and nobody else was seen to lead";
         doubts.push(Finding::in_all(what));
     }
+    let (before, after) = (evidence.before, evidence.after);
     if plan.workloads.contains(&Workload::Seq) {
-        if evidence.records_after <= evidence.records_before {
+        if after.records <= before.records {
             let what = "no records were committed while faults were under way";
             doubts.push(Finding::in_all(what));
         }
-        if evidence.checkpoint_after <= evidence.checkpoint_before {
+        if after.checkpoint <= before.checkpoint {
             let what = "no checkpoint was completed while faults were under way";
             doubts.push(Finding::in_all(what));
         }
     }
-    let answered = evidence.acknowledged_after
-        - evidence
-            .acknowledged_before
-            .min(evidence.acknowledged_after);
+    let answered = after.acknowledged.saturating_sub(before.acknowledged);
     if plan.workloads.contains(&Workload::Register) && answered < ACKNOWLEDGED_MIN {
         doubts.push(Finding::in_all(format!(
             "only {answered} operations of registers were answered while faults were under way"

@@ -45,6 +45,24 @@ pub struct SequenceJob {
     pub sequence: Sequence,
 }
 
+/// Submits a job, and records what came of it; its id.
+async fn submit(
+    client: &Client,
+    observer: &Observer,
+    sql: &str,
+    file: &Path,
+    name: String,
+    parallelism: u32,
+) -> anyhow::Result<String> {
+    let submitted = client.submit(sql, file, &name, parallelism, &[]).await;
+    observer.record(Event::Submitted {
+        name,
+        id: submitted.as_ref().ok().cloned(),
+        ended_ms: observer.now_ms(),
+    });
+    submitted
+}
+
 /// Submits the sequence job. Its name tells this run from others on the same cluster.
 pub async fn sequence(
     client: &Client,
@@ -55,17 +73,11 @@ pub async fn sequence(
     parallelism: u32,
 ) -> anyhow::Result<SequenceJob> {
     let output = directory.join("out");
-    let name = format!("{NAME}-seq-{run}");
+    let (name, file) = (format!("{NAME}-seq-{run}"), directory.join("seq.sql"));
     let sql = sequence.sql(&output);
-    let id = client
-        .submit(&sql, &directory.join("seq.sql"), &name, parallelism)
+    let id = submit(client, observer, &sql, &file, name, parallelism)
         .await
         .context("the sequence job was not accepted")?;
-    observer.record(Event::Submitted {
-        name,
-        id: Some(id.clone()),
-        ended_ms: observer.now_ms(),
-    });
     Ok(SequenceJob {
         id,
         output,
@@ -85,16 +97,9 @@ pub async fn reference(
     let file = directory.join("reference.sql");
     let submit = async |name: &str, sql: &str| {
         let name = format!("{NAME}-{name}-{run}");
-        let id = client
-            .submit(sql, &file, &name, REFERENCE_PARALLELISM)
+        submit(client, observer, sql, &file, name, REFERENCE_PARALLELISM)
             .await
-            .context("the reference query was not accepted")?;
-        observer.record(Event::Submitted {
-            name,
-            id: Some(id.clone()),
-            ended_ms: observer.now_ms(),
-        });
-        anyhow::Ok(id)
+            .context("the reference query was not accepted")
     };
     let undisturbed = submit("undisturbed", &reference.undisturbed_sql()).await?;
     let info = async || client.info(&undisturbed).await;
@@ -146,18 +151,11 @@ pub async fn work_jobs(
     while !stop.is_cancelled() {
         number += 1;
         let name = format!("{NAME}-job-{run}-{number}");
-        let submitted = client
-            .submit(&small_job(), &directory.join("small.sql"), &name, 1)
-            .await;
-        let id = submitted.ok();
-        observer.record(Event::Submitted {
-            name,
-            id: id.clone(),
-            ended_ms: observer.now_ms(),
-        });
+        let file = directory.join("small.sql");
+        let submitted = submit(&client, &observer, &small_job(), &file, name, 1).await;
         let pause = random.duration(JOB_PAUSE.0, JOB_PAUSE.1);
         client.clock.sleep(pause).await;
-        if let Some(id) = id
+        if let Ok(id) = submitted
             && random.percent(50)
             && client.json(&["cancel", &id]).await.is_ok()
         {

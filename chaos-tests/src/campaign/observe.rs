@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use flott_node::SharedClock;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::invariants::checkpoint_log::{Listed, Seen as Checkpoint};
+use crate::invariants::checkpoint_log::{self, Listed};
 use crate::invariants::jobs::{Event, Seen as Job};
 use crate::invariants::leaders::Leaders;
 use crate::target::client::Client;
@@ -127,12 +126,7 @@ impl Observer {
         let called_ms = self.now_ms();
         if let Ok(listed) = self.client.json(&["list"]).await {
             let ended_ms = self.now_ms();
-            let jobs: Vec<Job> = listed["jobs"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .map(seen_job)
-                .collect();
+            let jobs = Job::all(&listed);
             let attempt = jobs
                 .iter()
                 .find(|seen| Some(seen.id.as_str()) == job)
@@ -148,12 +142,8 @@ impl Observer {
         }
         let Some(job) = job else { return };
         if let Ok(listed) = self.client.json(&["checkpoints", job]).await {
-            let all = listed["checkpoints"].as_array().into_iter().flatten();
-            let list = Listed {
-                at_ms: self.now_ms(),
-                checkpoints: all.map(seen_checkpoint).collect(),
-            };
-            let newest = crate::invariants::checkpoint_log::newest(std::slice::from_ref(&list));
+            let list = Listed::of(&listed, self.now_ms());
+            let newest = checkpoint_log::newest(std::slice::from_ref(&list));
             self.with(|seen| {
                 seen.newest_checkpoint = seen.newest_checkpoint.max(newest);
                 seen.checkpoints.push(list);
@@ -179,29 +169,6 @@ fn change_of_leader(
         term: now.0,
         leader: now.1,
     })
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
-}
-
-fn seen_job(job: &Value) -> Job {
-    Job {
-        id: text(&job["id"]),
-        name: text(&job["name"]),
-        state: text(&job["state"]),
-        attempt: job["attempt"].as_u64().unwrap_or(0),
-    }
-}
-
-fn seen_checkpoint(checkpoint: &Value) -> Checkpoint {
-    Checkpoint {
-        id: checkpoint["id"].as_u64().unwrap_or(0),
-        kind: text(&checkpoint["kind"]),
-        status: text(&checkpoint["status"]),
-        triggered_at: text(&checkpoint["triggered_at"]),
-        size_bytes: checkpoint["size_bytes"].as_u64().unwrap_or(0),
-    }
 }
 
 #[cfg(test)]

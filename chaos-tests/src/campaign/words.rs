@@ -4,18 +4,29 @@ use std::fmt::Write as _;
 
 use super::judge::Report;
 use super::strike::{Outcome, Struck};
+use crate::target::Node;
 
-/// A struck step as a line for people.
-pub fn line_of(struck: &Struck) -> String {
-    let outcome = match &struck.outcome {
+/// What became of a step.
+pub fn outcome_of(struck: &Struck) -> String {
+    match &struck.outcome {
         Outcome::Installed { nodes, led } => {
-            let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
             let led = if *led { ", who led" } else { "" };
-            format!("{}{led}", nodes.join(", "))
+            format!("{}{led}", names_of(nodes))
         }
         Outcome::Skipped(why) => format!("SKIPPED, {why}"),
         Outcome::Indeterminate(why) => format!("INDETERMINATE, {why}"),
-    };
+    }
+}
+
+/// The names of nodes.
+pub fn names_of(nodes: &[Node]) -> String {
+    let names: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+    names.join(", ")
+}
+
+/// A struck step as a line for people.
+pub fn line_of(struck: &Struck) -> String {
+    let outcome = outcome_of(struck);
     let seconds = |ms: u64| ms as f64 / 1e3;
     format!(
         "{:>8.1} s  {:<34} for {:>4.1} s  {outcome}",

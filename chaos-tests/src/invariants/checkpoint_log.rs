@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::report::Finding;
 
@@ -36,6 +37,27 @@ pub fn newest(lists: &[Listed]) -> u64 {
         .map(|seen| seen.id)
         .max()
         .unwrap_or(0)
+}
+
+impl Listed {
+    /// An answer of `flott checkpoints`, which came then.
+    pub fn of(listed: &Value, at_ms: u64) -> Self {
+        let seen = |checkpoint: &Value| {
+            let text = |name: &str| checkpoint[name].as_str().unwrap_or_default().to_owned();
+            Seen {
+                id: checkpoint["id"].as_u64().unwrap_or(0),
+                kind: text("kind"),
+                status: text("status"),
+                triggered_at: text("triggered_at"),
+                size_bytes: checkpoint["size_bytes"].as_u64().unwrap_or(0),
+            }
+        };
+        let checkpoints = listed["checkpoints"].as_array().into_iter().flatten();
+        Self {
+            at_ms,
+            checkpoints: checkpoints.map(seen).collect(),
+        }
+    }
 }
 
 /// What must not be.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::report::Finding;
 use crate::target::client::is_terminal;
@@ -75,6 +76,23 @@ pub fn counts(events: &[Event]) -> Counts {
         }
     }
     counts
+}
+
+impl Seen {
+    /// All jobs in an answer of `flott list`.
+    pub fn all(listed: &Value) -> Vec<Self> {
+        let seen = |job: &Value| {
+            let text = |name: &str| job[name].as_str().unwrap_or_default().to_owned();
+            Self {
+                id: text("id"),
+                name: text("name"),
+                state: text("state"),
+                attempt: job["attempt"].as_u64().unwrap_or(0),
+            }
+        };
+        let jobs = listed["jobs"].as_array().into_iter().flatten();
+        jobs.map(seen).collect()
+    }
 }
 
 /// What must not be. `is_over`: the last list was taken when everything had been healed.

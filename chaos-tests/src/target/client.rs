@@ -77,21 +77,21 @@ impl Client {
             .with_context(|| format!("flott {arguments:?} printed no JSON: {}", answer.stdout))
     }
 
-    /// Submits the script `sql`, written to `file`, under the name `name`; the job's id. An error may mean that it was
-    /// accepted all the same.
+    /// Submits the script `sql`, written to `file`, under the name `name`, with these further options; the job's id. An error
+    /// may mean that it was accepted all the same.
     pub async fn submit(
         &self,
         sql: &str,
         file: &Path,
         name: &str,
         parallelism: u32,
+        options: &[&str],
     ) -> anyhow::Result<String> {
         std::fs::write(file, sql).with_context(|| format!("cannot write {}", file.display()))?;
         let parallelism = parallelism.to_string();
         let path = file.to_str().context("a path that is text")?;
-        let answer = self
-            .json(&["run", "-d", "-f", path, "--name", name, "-p", &parallelism])
-            .await?;
+        let run = ["run", "-d", "-f", path, "--name", name, "-p", &parallelism];
+        let answer = self.json(&[&run, options].concat()).await?;
         let id = answer["id"].as_str().map(str::to_owned);
         id.with_context(|| format!("no id in {answer}"))
     }

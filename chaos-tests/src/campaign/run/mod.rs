@@ -15,7 +15,7 @@ use flott_node::SharedClock;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::campaign::judge::Evidence;
+use crate::campaign::judge::{Evidence, Progress};
 use crate::campaign::leftovers::{suspicious_lines, write_down};
 use crate::campaign::load::{self, SequenceJob};
 use crate::campaign::observe::Observer;
@@ -295,6 +295,16 @@ impl Run<'_> {
         Ok(self.reader.read(&job.output)?.verified)
     }
 
+    fn progress(&mut self) -> anyhow::Result<Progress> {
+        let records = self.committed()?;
+        let registers = self.registers.as_ref();
+        Ok(Progress {
+            records,
+            checkpoint: self.observer.with(|seen| seen.newest_checkpoint),
+            acknowledged: registers.map_or(0, |registers| registers.acknowledged()),
+        })
+    }
+
     async fn warm_up(&mut self) -> anyhow::Result<()> {
         let (client, registers) = (Arc::clone(&self.client), self.registers.clone());
         let observer = Arc::clone(&self.observer);
@@ -326,12 +336,7 @@ impl Run<'_> {
     ) -> anyhow::Result<()> {
         let course = self.course;
         evidence.faults_from_ms = self.now_ms();
-        evidence.records_before = self.committed()?;
-        evidence.checkpoint_before = self.observer.with(|seen| seen.newest_checkpoint);
-        evidence.acknowledged_before = self
-            .registers
-            .as_ref()
-            .map_or(0, |registers| registers.acknowledged());
+        evidence.before = self.progress()?;
         if let Some(local) = self.local.clone() {
             let journal = Journal::create(&course.directory, self.clock.clone())?;
             let (mut watchdog, lifeline) = undo::watchdog(journal.path())?;
@@ -369,12 +374,7 @@ impl Run<'_> {
             }
         }
         evidence.faults_until_ms = self.now_ms();
-        evidence.records_after = self.committed()?;
-        evidence.checkpoint_after = self.observer.with(|seen| seen.newest_checkpoint);
-        evidence.acknowledged_after = self
-            .registers
-            .as_ref()
-            .map_or(0, |registers| registers.acknowledged());
+        evidence.after = self.progress()?;
         Ok(())
     }
 

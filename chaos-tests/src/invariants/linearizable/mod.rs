@@ -17,6 +17,7 @@ mod window;
 use std::fmt;
 
 use crate::history::{Action, History, Operation, Outcome, Value};
+use crate::report::Finding;
 use search::{Effect, Found, Known, Register, Unknown};
 
 pub use search::Limits;
@@ -36,6 +37,15 @@ impl Report {
     /// Whether every register was found to be linearizable.
     pub fn is_ok(&self) -> bool {
         self.violations.is_empty() && self.undecided.is_empty()
+    }
+
+    /// The violations, each when its last answer came. The history's clock began `begin_ms` after the run.
+    pub fn findings(&self, begin_ms: u64) -> impl Iterator<Item = Finding> {
+        self.violations.iter().map(move |violation| {
+            let culprit = &violation.operations[violation.culprit];
+            let at_ms = begin_ms + culprit.ended_ns / 1_000_000;
+            Finding::at(at_ms, violation.to_string())
+        })
     }
 }
 

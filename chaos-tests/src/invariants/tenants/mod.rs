@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::jobs::Seen;
-use super::linearizable::{self, Limits};
+use super::linearizable::{self, Limits, Report};
 use crate::history::History;
 use crate::report::Finding;
 use crate::target::client::is_terminal;
@@ -159,13 +159,19 @@ pub struct Tenancy {
     pub history: History,
 }
 
-/// What must not be.
-pub fn check(tenancy: &Tenancy) -> Vec<Finding> {
+impl Tenancy {
+    /// Judges the steady tenant's registers, which takes its time.
+    pub fn registers(&self) -> Report {
+        linearizable::check(&self.history, Limits::default())
+    }
+}
+
+/// What must not be; `registers` are judged.
+pub fn check(tenancy: &Tenancy, registers: &Report) -> Vec<Finding> {
     let mut violations = Vec::new();
-    let judged = linearizable::check(&tenancy.history, Limits::default());
-    violations.extend(judged.violations.iter().map(|violation| {
-        let at_ms = violation.operations[violation.culprit].ended_ns / 1_000_000;
-        Finding::at(at_ms, format!("of the steady tenant: {violation}"))
+    violations.extend(registers.findings(0).map(|found| Finding {
+        what: format!("of the steady tenant: {}", found.what),
+        ..found
     }));
     let mut quotas: BTreeMap<Tenant, Amounts> = BTreeMap::new();
     let mut steady_jobs: BTreeMap<&str, &str> = BTreeMap::new();
@@ -287,7 +293,7 @@ fn kept<'a>(known: &mut BTreeMap<&'a str, &'a str>, at_ms: u64, jobs: &'a [Seen]
 }
 
 /// Why less was shown than was wanted.
-pub fn doubts(tenancy: &Tenancy, figures: &Figures) -> Vec<Finding> {
+pub fn doubts(tenancy: &Tenancy, registers: &Report, figures: &Figures) -> Vec<Finding> {
     let mut doubts = Vec::new();
     for (when, pace) in [("at rest", &figures.rest), ("under abuse", &figures.abuse)] {
         if pace.answered < ANSWERED_MIN {
@@ -326,11 +332,10 @@ pub fn doubts(tenancy: &Tenancy, figures: &Figures) -> Vec<Finding> {
         let what = format!("{what} was never refused in clear words; what was said: {instead}");
         doubts.push(Finding::in_all(what));
     }
-    let judged = linearizable::check(&tenancy.history, Limits::default());
-    if !judged.undecided.is_empty() {
+    if !registers.undecided.is_empty() {
         let what = format!(
             "registers {:?} of the steady tenant were not decided",
-            judged.undecided
+            registers.undecided
         );
         doubts.push(Finding::in_all(what));
     }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::figures::figures;
-use super::{Amounts, Answer, Event, Tenancy, Tenant, check, doubts};
-use crate::history::{Action, History, Operation, Outcome, Value};
+use super::{Amounts, Answer, Event, Tenancy, Tenant};
+use crate::history::{self, Action, History, Operation, Outcome, Value};
 use crate::invariants::jobs::Seen;
+use crate::report::Finding;
 
 const QUOTA: Amounts = Amounts {
     jobs: 2,
@@ -14,15 +15,21 @@ const QUOTA: Amounts = Amounts {
     checkpoint_bytes: 0,
 };
 
+fn check(tenancy: &Tenancy) -> Vec<Finding> {
+    super::check(tenancy, &tenancy.registers())
+}
+
+fn doubts(tenancy: &Tenancy) -> Vec<Finding> {
+    let figures = figures(&tenancy.events, &[]);
+    super::doubts(tenancy, &tenancy.registers(), &figures)
+}
+
 fn operation(called: u64, action: Action, outcome: Outcome) -> Operation {
+    let (called, ended) = (called * 1_000_000, (called + 1) * 1_000_000);
     Operation {
         key: 3,
         client: 1,
-        member: 1,
-        called_ns: called * 1_000_000,
-        ended_ns: (called + 1) * 1_000_000,
-        action,
-        outcome,
+        ..history::operation(called, ended, action, outcome)
     }
 }
 
@@ -124,7 +131,7 @@ fn peaceful() -> Tenancy {
 fn tenants_that_leave_each_other_alone_are_no_violation() {
     let tenancy = peaceful();
     assert_eq!(check(&tenancy), []);
-    assert_eq!(doubts(&tenancy, &figures(&tenancy.events, &[])), []);
+    assert_eq!(doubts(&tenancy), []);
 }
 
 #[test]
@@ -265,7 +272,7 @@ fn whose_a_value_or_a_job_is_follows_from_it() {
 #[test]
 fn too_little_noise_answers_or_refusals_are_doubts() {
     let doubt = |tenancy: &Tenancy, text: &str| {
-        let found = doubts(tenancy, &figures(&tenancy.events, &[]));
+        let found = doubts(tenancy);
         assert!(
             found.iter().any(|doubt| doubt.what.contains(text)),
             "{found:?}"

@@ -79,21 +79,22 @@ impl Tenants {
         run: &str,
         start: Duration,
     ) -> anyhow::Result<Arc<Self>> {
-        let name = |tenant: Tenant| format!("chaos-{}-{run}", tenant.word());
         for (tenant, quota) in [
             (Tenant::Steady, &STEADY_QUOTA[..]),
             (Tenant::Noisy, &NOISY_QUOTA[..]),
         ] {
-            let name = name(tenant);
+            let name = namespace(tenant, run);
             let create = [&["namespace", "create", &name][..], quota].concat();
             let created = async || client.json(&create).await.map(drop);
             client
                 .until("a namespace to be made", BOUND, created, |()| true)
                 .await?;
         }
-        let namespace = name(Tenant::Steady);
-        let job = format!("{namespace}-0");
-        let job = submit(&client, directory, &namespace, &job).await;
+        let namespace = namespace(Tenant::Steady, run);
+        let (file, name) = (script(directory, &namespace), format!("{namespace}-0"));
+        let job = client
+            .submit(SCRIPT, &file, &name, 1, &["-z", &namespace])
+            .await;
         let registers = Registers::of(
             &namespace,
             KEYS,
@@ -155,7 +156,7 @@ impl Tenants {
     }
 
     fn namespace(&self, tenant: Tenant) -> String {
-        format!("chaos-{}-{}", tenant.word(), self.run)
+        namespace(tenant, &self.run)
     }
 
     fn clock(&self) -> &SharedClock {
@@ -176,30 +177,17 @@ impl Tenants {
     }
 }
 
-/// Submits a job that goes on until it is canceled; its id.
-async fn submit(
-    client: &Client,
-    directory: &Path,
-    namespace: &str,
-    name: &str,
-) -> anyhow::Result<String> {
-    let file = script(directory, namespace)?;
-    let arguments = [
-        "run", "-d", "-f", &file, "--name", name, "-p", "1", "-z", namespace,
-    ];
-    let answer = client.json(&arguments).await?;
-    let id = answer["id"].as_str().map(str::to_owned);
-    id.with_context(|| format!("no id in {answer}"))
+/// A tenant's namespace in a run.
+fn namespace(tenant: Tenant, run: &str) -> String {
+    format!("chaos-{}-{run}", tenant.word())
 }
 
-/// The script of such a job, written to a file of the namespace's own.
-fn script(directory: &Path, namespace: &str) -> anyhow::Result<String> {
-    let file = directory.join(format!("{namespace}.sql"));
-    std::fs::write(&file, SCRIPT).with_context(|| format!("cannot write {}", file.display()))?;
-    Ok(file.to_str().context("a path that is text")?.to_owned())
+/// Where the script of a namespace's jobs is written.
+fn script(directory: &Path, namespace: &str) -> PathBuf {
+    directory.join(format!("{namespace}.sql"))
 }
 
-/// A count for each auction, in keyed state, of bids without end; a hundred a second.
+/// A job that goes on until it is canceled: a count for each auction, in keyed state, of bids without end; a hundred a second.
 const SCRIPT: &str = "CREATE TABLE bids (auction BIGINT, price BIGINT, date_time TIMESTAMP(3),
   WATERMARK FOR date_time AS date_time - INTERVAL '4' SECOND
 ) WITH ('connector' = 'nexmark', 'nexmark.table-type' = 'bid', 'nexmark.events' = '0', 'nexmark.events-per-second' = '100');

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use flott_chaos_basis::random::Random;
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Tenants;
 use crate::history::{Action, Operation, Outcome};
+use crate::invariants::checkpoint_log::{self, Listed};
 use crate::invariants::jobs::Seen;
 use crate::invariants::tenants::{Amounts, Answer, Event, Tenant};
 use crate::runs::until;
 use crate::workload::registers::{Client, Kind};
-use flott_chaos_basis::random::Random;
 
 /// Clients, so that one that waits long does not keep the others.
 const CLIENTS: u32 = 4;
@@ -112,8 +113,7 @@ async fn look_once(tenants: &Tenants) {
             });
         }
         if let Ok(listed) = tenants.client.json(&["list", "-z", &name]).await {
-            let all = listed["jobs"].as_array().into_iter().flatten();
-            let jobs: Vec<Seen> = all.map(seen_job).collect();
+            let jobs = Seen::all(&listed);
             let own = jobs.iter().find(|job| job.id == tenants.job);
             attempt = own.map_or(attempt, |job| job.attempt);
             tenants.record(Event::Listed {
@@ -126,12 +126,11 @@ async fn look_once(tenants: &Tenants) {
     let name = tenants.namespace(Tenant::Steady);
     let arguments = ["checkpoints", "-z", &name, &tenants.job];
     if let Ok(listed) = tenants.client.json(&arguments).await {
-        let all = listed["checkpoints"].as_array().into_iter().flatten();
-        let completed = all.filter(|checkpoint| checkpoint["status"] == "COMPLETED");
-        let newest = completed.filter_map(|checkpoint| checkpoint["id"].as_u64());
+        let at_ms = tenants.now_ms();
+        let list = Listed::of(&listed, at_ms);
         tenants.record(Event::Progress {
-            at_ms: tenants.now_ms(),
-            checkpoint: newest.max().unwrap_or(0),
+            at_ms,
+            checkpoint: checkpoint_log::newest(&[list]),
             attempt,
         });
     }
@@ -144,16 +143,6 @@ fn amounts(value: &Value) -> Amounts {
         slots: amount("slots"),
         kv_bytes: amount("kv_bytes"),
         checkpoint_bytes: amount("checkpoint_bytes"),
-    }
-}
-
-fn seen_job(job: &Value) -> Seen {
-    let text = |name: &str| job[name].as_str().unwrap_or_default().to_owned();
-    Seen {
-        id: text("id"),
-        name: text("name"),
-        state: text("state"),
-        attempt: job["attempt"].as_u64().unwrap_or(0),
     }
 }
 

@@ -51,19 +51,14 @@ impl CsvRecords {
         place: &str,
     ) -> Result<Self, Error> {
         let bytes = split::open(path, offset, place)?;
-        let mut record = ByteRecord::new();
-        let mut reader = match offset {
-            0 => reader(format, bytes),
-            _ => reader(format, Box::new(AHEAD.chain(bytes))),
+        let reader = match offset {
+            0 => csv_reader(format, bytes),
+            _ => in_mid_file(format, bytes).map_err(unreadable(path, place))?,
         };
-        if offset > 0 {
-            let read = reader.read_byte_record(&mut record);
-            read.map_err(unreadable(path, place))?;
-        }
         let mut records = Self {
             begin: reader.position().clone(),
             reader,
-            record,
+            record: ByteRecord::new(),
             base_offset: offset,
             base_line: line,
             fields: (0..schema.fields().len()).collect(),
@@ -77,7 +72,7 @@ impl CsvRecords {
             let read = if offset == 0 {
                 records.reader.read_byte_record(&mut header)
             } else {
-                self::reader(format, split::open(path, 0, place)?).read_byte_record(&mut header)
+                csv_reader(format, split::open(path, 0, place)?).read_byte_record(&mut header)
             };
             read.map_err(unreadable(path, place))?;
             records.find_columns(&header, schema, path, place)?;
@@ -198,7 +193,14 @@ impl std::fmt::Debug for CsvRecords {
     }
 }
 
-fn reader(format: &CsvFormat, bytes: Bytes) -> Reader<Bytes> {
+/// A reader that has read [`AHEAD`].
+fn in_mid_file(format: &CsvFormat, bytes: Bytes) -> csv::Result<Reader<Bytes>> {
+    let mut reader = csv_reader(format, Box::new(AHEAD.chain(bytes)));
+    reader.read_byte_record(&mut ByteRecord::new())?;
+    Ok(reader)
+}
+
+fn csv_reader(format: &CsvFormat, bytes: Bytes) -> Reader<Bytes> {
     ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)

@@ -146,21 +146,25 @@ impl FileSink {
     /// Makes the directory. Its name has to be as durable as the files in it, and so have those of the directories above
     /// it that were not there either.
     fn make_directory(&self) -> Result<(), Error> {
-        let made = || unreadable("make the directory", &self.directory, &self.place);
-        let directory = path::absolute(&self.directory).map_err(made())?;
+        let failed = || unreadable("make the directory", &self.directory, &self.place);
+        let directory = path::absolute(&self.directory).map_err(failed())?;
         let missing = directory.ancestors().take_while(|path| !path.exists());
+        let missing = missing.count();
+        fs::create_dir_all(&directory).map_err(failed())?;
         // One that is there may have been made by an attempt that died before it came to this.
-        let unsynced = missing.count().max(1);
-        fs::create_dir_all(&directory).map_err(made())?;
-        let mut parents = directory.ancestors().skip(1).take(unsynced);
-        parents.try_for_each(|parent| self.sync(parent))
+        for parent in directory.ancestors().skip(1).take(missing.max(1)) {
+            match sync_names(parent) {
+                // Then it was somebody else who made it.
+                Err(error) if missing == 0 && error.kind() == io::ErrorKind::PermissionDenied => {}
+                synced => synced.map_err(unreadable("sync", parent, &self.place))?,
+            }
+        }
+        Ok(())
     }
 
-    /// Names are durable once their directory is.
-    fn sync(&self, directory: &Path) -> Result<(), Error> {
-        File::open(directory)
-            .and_then(|directory| directory.sync_all())
-            .map_err(unreadable("sync", directory, &self.place))
+    fn sync_directory(&self) -> Result<(), Error> {
+        let failed = unreadable("sync", &self.directory, &self.place);
+        sync_names(&self.directory).map_err(failed)
     }
 
     /// Deletes the hidden files that earlier attempts of the subtasks whose heir this one is left behind.
@@ -187,6 +191,11 @@ impl FileSink {
         }
         Ok(())
     }
+}
+
+/// Names are durable once their directory is.
+fn sync_names(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
 /// The hidden and the final name of a subtask's file.
@@ -236,7 +245,7 @@ impl Operator for FileSink {
             self.make_visible(file)?;
         }
         if !restored.is_empty() {
-            self.sync(&self.directory)?;
+            self.sync_directory()?;
         }
         self.delete_leftovers(task)
     }
@@ -258,7 +267,7 @@ impl Operator for FileSink {
                 open.file
                     .sync_all()
                     .map_err(unreadable("sync", &path, &self.place))?;
-                self.sync(&self.directory)?;
+                self.sync_directory()?;
             }
             self.prepared.push(FileCommittable {
                 checkpoint_id: checkpoint.0,
@@ -283,7 +292,7 @@ impl Operator for FileSink {
             committed += 1;
         }
         if committed > 0 {
-            self.sync(&self.directory)?;
+            self.sync_directory()?;
             self.prepared.retain(|file| !due(file));
             Failpoint::CommitEnds.pass();
         }

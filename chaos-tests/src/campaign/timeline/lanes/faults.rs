@@ -7,6 +7,7 @@ use super::{Bar, Content, Lane, faults_from_ms, seconds, stack};
 use crate::campaign::fault::{Kind, Step};
 use crate::campaign::strike::{Outcome, Struck};
 use crate::campaign::timeline::Material;
+use crate::campaign::words::{names_of, outcome_of};
 
 pub(super) fn lanes(material: &Material) -> Vec<Lane> {
     let begin = faults_from_ms(material);
@@ -44,22 +45,20 @@ pub(super) fn lanes(material: &Material) -> Vec<Lane> {
 fn planned(step: &Step, begin: u64, struck: Option<&Struck>) -> Bar {
     let from_ms = begin.saturating_add(step.at_ms);
     let until_ms = begin.saturating_add(step.ends_ms());
-    let (look, became) = match struck.map(|struck| &struck.outcome) {
-        None => (
-            "planned",
-            "it had not ended when the run broke off".to_owned(),
-        ),
-        Some(Outcome::Skipped(why)) => ("planned skipped", format!("SKIPPED, {why}")),
-        Some(_) => ("planned", String::new()),
+    let (look, label, became) = match struck {
+        None => {
+            let became = "it had not ended when the run broke off".to_owned();
+            ("planned", "", became)
+        }
+        Some(struck) => match struck.outcome {
+            Outcome::Skipped(_) => ("planned skipped", "skipped", outcome_of(struck)),
+            _ => ("planned", "", String::new()),
+        },
     };
     // Of an operation the end is only when it is given up.
     let until_ms = match (step.kind.is_operation(), struck) {
         (true, Some(struck)) => struck.until_ms.max(from_ms),
         _ => until_ms,
-    };
-    let label = match struck.map(|struck| &struck.outcome) {
-        Some(Outcome::Skipped(_)) => "skipped",
-        _ => "",
     };
     Bar {
         from_ms,
@@ -77,19 +76,10 @@ fn planned(step: &Step, begin: u64, struck: Option<&Struck>) -> Bar {
 
 fn carried_out(struck: &Struck) -> Option<Bar> {
     let kind = struck.step.kind;
-    let (look, label, became) = match &struck.outcome {
+    let (look, label) = match &struck.outcome {
         Outcome::Skipped(_) => return None,
-        Outcome::Installed { nodes, led } => {
-            let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
-            let nodes = nodes.join(", ");
-            let led = if *led { ", who led" } else { "" };
-            (look(kind), nodes.clone(), format!("{nodes}{led}"))
-        }
-        Outcome::Indeterminate(why) => (
-            "indeterminate",
-            String::new(),
-            format!("INDETERMINATE, {why}"),
-        ),
+        Outcome::Installed { nodes, .. } => (look(kind), names_of(nodes)),
+        Outcome::Indeterminate(_) => ("indeterminate", String::new()),
     };
     Some(Bar {
         from_ms: struck.from_ms,
@@ -97,10 +87,11 @@ fn carried_out(struck: &Struck) -> Option<Bar> {
         look,
         label,
         about: format!(
-            "{}: {} to {}. {became}",
+            "{}: {} to {}. {}",
             struck.step.text(),
             seconds(struck.from_ms),
-            seconds(struck.until_ms)
+            seconds(struck.until_ms),
+            outcome_of(struck)
         ),
     })
 }

@@ -1,12 +1,12 @@
 //! Keys: as many, as large and as often as the noisy tenant is let, and beyond.
 
+use flott_chaos_basis::random::Random;
 use flott_proto::wire::kv_request;
 
 use super::super::{KEYS, PREFIX};
 use super::{Abuse, DEADLINE, DISAPPOINTED, Tally};
 use crate::invariants::tenants::{Answer, Tenant};
 use crate::workload::client::{self, Attempt};
-use flott_chaos_basis::random::Random;
 
 /// Keys that are flooded: with values of 64 KiB they are twice what the quota allows.
 const FLOODED_KEYS: u64 = 64;

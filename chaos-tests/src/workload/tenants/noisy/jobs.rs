@@ -1,6 +1,6 @@
 //! Jobs: submitted above the quota, canceled, and submitted again; and attempts at another tenant's.
 
-use super::super::{NOISY_JOBS, script};
+use super::super::{NOISY_JOBS, SCRIPT, script};
 use super::{Abuse, Tally};
 use crate::cluster::Answer as Said;
 use crate::invariants::tenants::{Answer, Tenant};
@@ -10,7 +10,8 @@ impl Abuse {
     /// Submits jobs until one is refused, cancels all, and begins again.
     pub(super) async fn submit(self) {
         let namespace = self.tenants.namespace(Tenant::Noisy);
-        let Ok(file) = script(&self.tenants.directory, &namespace) else {
+        let file = script(&self.tenants.directory, &namespace);
+        let (Ok(()), Some(path)) = (std::fs::write(&file, SCRIPT), file.to_str()) else {
             return;
         };
         let mut ids: Vec<String> = Vec::new();
@@ -19,8 +20,7 @@ impl Abuse {
             number += 1;
             let name = format!("{namespace}-{}-{number}", self.tenants.now_ms());
             let arguments = [
-                "run", "-d", "-f", &file, "--name", &name, "-p", "1", "-z", &namespace, "-o",
-                "json",
+                "run", "-d", "-f", path, "--name", &name, "-p", "1", "-z", &namespace, "-o", "json",
             ];
             let says = "jobs that have not ended";
             let answer = match self.tenants.client.ask(&arguments).await {

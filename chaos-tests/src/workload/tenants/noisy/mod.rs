@@ -10,12 +10,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use flott_chaos_basis::random::Random;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Tenants;
 use crate::invariants::tenants::{Answer, Event, Tenant};
-use flott_chaos_basis::random::Random;
 
 /// The noisy tenant does nothing for so long, for the steady one's figures at rest …
 const REST: Duration = Duration::from_secs(6);
