@@ -46,6 +46,9 @@ pub trait Environment: fmt::Debug + Send + Sync {
     /// How long the next write of the Raft log takes.
     fn log_write_takes(&self) -> Duration;
 
+    /// How long the next proposal waits before Raft has it: as for room, where much is in flight.
+    fn proposal_waits(&self) -> Duration;
+
     /// Bytes that are free on the disk, and all of them.
     fn disk_space(&self) -> (u64, u64);
 
@@ -99,14 +102,44 @@ pub enum Told {
         /// Which is complete.
         checkpoint: u64,
     },
+    /// It has acknowledged a checkpoint.
+    TaskAcknowledged {
+        /// As it began.
+        job: String,
+        /// As it began.
+        attempt: u32,
+        /// As it began.
+        subtask: String,
+        /// Of which its part is stored.
+        checkpoint: u64,
+    },
+    /// A TaskManager has taken a message as one of its leader.
+    LeaderObeyed {
+        /// Of the message.
+        epoch: u64,
+    },
+    /// A JobManager has carried out an entry of its log.
+    Decided {
+        /// Of the entry.
+        index: u64,
+        /// Of its proposer.
+        epoch: u64,
+        /// By it the proposer takes office.
+        takes_office: bool,
+    },
     /// Something rare, in words.
     Happened(&'static str),
 }
 
 /// Something rare has happened, in words.
 pub fn happened(what: &'static str) {
+    tell(Told::Happened(what));
+}
+
+/// The process that runs at the moment tells this, if it is simulated.
+pub fn tell(told: Told) {
     if let Some(environment) = environment() {
-        environment.tells(Told::Happened(what));
+        environment.tells(told);
     }
 }
 

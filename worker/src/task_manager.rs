@@ -241,6 +241,10 @@ impl TaskManager {
             }
             SessionEvent::Received { session, message } => {
                 let before = self.core.attached_to();
+                #[cfg(feature = "simulation")]
+                let obeyed = flott_node::simulation::Told::LeaderObeyed {
+                    epoch: message.epoch,
+                };
                 let taken = self
                     .core
                     .on_message(session, message, self.clock.monotonic());
@@ -248,6 +252,10 @@ impl TaskManager {
                     info!(%epoch, "registered with the leader");
                     metrics::registered();
                     self.attached.store(true, Ordering::Relaxed);
+                }
+                #[cfg(feature = "simulation")]
+                if taken.is_ok() {
+                    flott_node::simulation::tell(obeyed);
                 }
                 match taken {
                     Ok(Some(message)) => self.on_leader(message),
@@ -258,6 +266,10 @@ impl TaskManager {
                     Err(Refused::Fenced { fenced, close }) => {
                         metrics::message_fenced();
                         warn!(%fenced, "refused a message");
+                        #[cfg(feature = "simulation")]
+                        flott_node::simulation::happened(
+                            "a message of a deposed leader was refused",
+                        );
                         if close {
                             self.close_session();
                         }

@@ -11,8 +11,11 @@ use futures::StreamExt;
 use object_store::ObjectStore;
 
 use crate::kernel::hosts::Death;
-use crate::kernel::{MILLISECOND, network, with};
+use crate::kernel::{MILLISECOND, SECOND, network, with};
 use crate::object_store::Store;
+
+/// Long enough for another leader to be elected meanwhile, and for the first to be elected again.
+const PROPOSAL_WAITS: (u64, u64) = (50 * MILLISECOND, 3 * SECOND);
 
 /// The surroundings of all processes of this thread.
 #[derive(Debug)]
@@ -70,6 +73,16 @@ impl Environment for Surroundings {
             let hangs = host.disk_hangs_until.saturating_sub(kernel.now);
             let takes = kernel.chance.between(host.disk.least, host.disk.most);
             Duration::from_nanos(hangs + takes)
+        })
+    }
+
+    fn proposal_waits(&self) -> Duration {
+        with(|kernel| {
+            let permille = kernel.proposals_wait_permille;
+            if permille == 0 || !kernel.chance.permille(permille) {
+                return Duration::ZERO;
+            }
+            Duration::from_nanos(kernel.chance.between(PROPOSAL_WAITS.0, PROPOSAL_WAITS.1))
         })
     }
 

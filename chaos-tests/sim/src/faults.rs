@@ -88,7 +88,7 @@ pub fn drift(random: &mut Random, host: HostId) {
 /// Everything works again, and links have this latency and jitter. Clocks stay as they are.
 pub fn mend(latency: u64, jitter: u64) {
     with(|kernel| {
-        kernel.dies_at_step_permille = 0;
+        (kernel.dies_at_step_permille, kernel.proposals_wait_permille) = (0, 0);
         let hosts = kernel.hosts.len();
         for from in 0..hosts {
             for to in 0..hosts {

@@ -38,6 +38,7 @@ pub fn died_at(point: Failpoint) -> &'static str {
 pub const OF_RAFT_GROUPS: &[&str] = &[
     "a leader was elected",
     "a leader was replaced with entries in flight",
+    "a decision of a deposed leader was refused",
     "a log was cut",
     "a log was purged",
     "a snapshot was installed",
@@ -57,6 +58,8 @@ pub const OF_RAFT_GROUPS: &[&str] = &[
 pub const OF_CLUSTERS: &[&str] = &[
     "a leader was elected",
     "a leader was replaced with a checkpoint pending",
+    "a message of a deposed leader was refused",
+    "an ack came too late",
     "a job ran on under another leader without a restart",
     "held acks were sent again",
     "a rename was repeated",

@@ -196,6 +196,8 @@ impl RaftNode {
             .acquire_many(units)
             .await
             .map_err(|_| ProposeError::Shutdown)?;
+        #[cfg(feature = "simulation")]
+        simulated_wait().await;
         let written = tokio::time::timeout(PROPOSAL_WAIT, self.0.raft.client_write(proposal)).await;
         match written.map_err(|_| ProposeError::Unknown)? {
             Ok(written) => {
@@ -366,5 +368,15 @@ impl RaftNode {
             error!("the raft log did not close in time");
         }
         info!(node = inner.identity.node, "raft node stopped");
+    }
+}
+
+/// In a simulation any proposal may have to wait as one does for room.
+#[cfg(feature = "simulation")]
+async fn simulated_wait() {
+    let environment = flott_node::simulation::environment();
+    let waits = environment.map_or(Duration::ZERO, |environment| environment.proposal_waits());
+    if !waits.is_zero() {
+        tokio::time::sleep(waits).await;
     }
 }

@@ -224,6 +224,13 @@ impl TaskManager {
                 self.core.on_status(task, report, false)
             }
             TaskEvent::Acknowledged(ack) if self.running.contains_key(task) => {
+                #[cfg(feature = "simulation")]
+                flott_node::simulation::tell(flott_node::simulation::Told::TaskAcknowledged {
+                    job: task.job.to_string(),
+                    attempt: task.attempt.0,
+                    subtask: task.subtask.to_string(),
+                    checkpoint: ack.checkpoint_id,
+                });
                 self.core.on_ack(task, ack)
             }
             TaskEvent::Declined { checkpoint, reason } if self.running.contains_key(task) => {

@@ -9,6 +9,10 @@ use crate::object_store::Manners;
 
 /// A fault of the network or the store lasts at most so long.
 const LASTS_MOST: u64 = 5 * SECOND;
+/// Until a leader that is cut off has a successor with which TaskManagers have registered.
+const SUCCESSION: u64 = 3 * SECOND / 2;
+/// How long a TaskManager is left to a leader that was deposed. The silence of the others shows after three seconds.
+const LEFT: u64 = 5 * SECOND;
 
 impl Cluster {
     fn lasts(&mut self) -> u64 {
@@ -83,6 +87,17 @@ impl Cluster {
                 with(|kernel| kernel.take_files_from(server, true));
                 true
             }
+            Fault::MovingPartition => {
+                let Some(leader) = self.leader() else {
+                    return false;
+                };
+                self.agenda.add(SUCCESSION, Later::LeaveTo(worker, leader));
+                let others = (0..MEMBERS).filter(|other| *other != leader);
+                let links = faults::between(leader, others);
+                faults::set_cut(&links, true);
+                self.agenda.add(SUCCESSION + LEFT, Later::Join(links));
+                true
+            }
             Fault::PauseTaskManager => self.pause(worker),
             Fault::IsolateTaskManager => self.cut(faults::between(worker, self.others(worker))),
             Fault::OneWayTaskManager => {
@@ -145,6 +160,17 @@ impl Cluster {
         }
     }
 
+    /// That TaskManager reaches no JobManager but one.
+    pub(super) fn leave_to(&mut self, worker: HostId, member: HostId) {
+        if !self.is_safety {
+            return;
+        }
+        let others = (0..MEMBERS).filter(|other| *other != member);
+        let links = faults::between(worker, others);
+        faults::set_cut(&links, true);
+        self.agenda.add(LEFT, Later::Join(links));
+    }
+
     fn pause(&mut self, host: HostId) -> bool {
         if !self.world.is_up(host) {
             return false;
@@ -173,6 +199,7 @@ impl Cluster {
 
     pub(super) fn after_death(&mut self, host: HostId) {
         self.watch.on_death(host);
+        self.observer.on_death(host);
         if host < MEMBERS {
             std::mem::take(&mut self.members[host]).forget();
         }

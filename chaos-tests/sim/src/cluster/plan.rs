@@ -32,6 +32,8 @@ pub enum Fault {
     IsolateTaskManager,
     /// A TaskManager is heard by nobody, or hears nobody.
     OneWayTaskManager,
+    /// A leader is cut off from the other JobManagers, and when another one leads, a TaskManager reaches only the former.
+    MovingPartition,
     /// Connections break.
     Reset,
     /// Links of a machine are slow, or lose much.
@@ -54,7 +56,7 @@ impl Fault {
         Self::CutJobManagerOff,
     ];
 
-    /// All of them.
+    /// Those that are drawn from. [`Self::MovingPartition`] comes on top, so that the plans of seeds stay what they were.
     pub const ALL: [Self; 16] = [
         Self::KillJobManager,
         Self::PowerLossOfJobManager,
@@ -88,6 +90,7 @@ impl Fault {
             Self::PauseTaskManager => "fault: pause of a TaskManager",
             Self::IsolateTaskManager => "fault: isolated TaskManager",
             Self::OneWayTaskManager => "fault: TaskManager cut off one way",
+            Self::MovingPartition => "fault: partition that moves",
             Self::Reset => "fault: connections reset",
             Self::BadLinks => "fault: bad links",
             Self::BadStore => "fault: bad object store",
@@ -112,6 +115,8 @@ pub struct Plan {
     pub fault_every: u64,
     /// Of a thousand processes that come by a step of a checkpoint so many die there.
     pub dies_at_step_permille: u64,
+    /// Of a thousand proposals so many wait long before Raft has them.
+    pub proposals_wait_permille: u64,
     /// No TaskManager is hurt, and nobody asks for another parallelism: then no task may be restarted.
     pub spares_tasks: bool,
     /// Between two wishes of a user, on average.
@@ -122,6 +127,7 @@ pub struct Plan {
     pub records_per_second: u64,
     pub parallelism: u32,
     pub checkpoint_interval_ms: u64,
+    pub checkpoint_timeout_ms: u64,
     pub retained: u32,
     pub aligned_timeout_ms: u64,
     pub local_recovery: bool,
@@ -148,6 +154,16 @@ impl Plan {
         random.shuffle(&mut faults);
         let most = if spares_tasks { 3 } else { 6 };
         faults.truncate(random.between(1, most) as usize);
+        // What was added later has dice of its own: other plans stay as they were.
+        let mut later = Random::new(seed ^ 0x1a7e_add5);
+        if !spares_tasks && later.permille(150) {
+            faults.push(Fault::MovingPartition);
+        }
+        let proposals_wait_permille = if later.permille(250) { 30 } else { 0 };
+        let checkpoint_timeout_ms = match later.permille(300) {
+            true => later.between(200, 1000),
+            false => 10_000,
+        };
         let workers = random.between(2, 3) as usize;
         let slots = random.between(2, 3) as u32;
         let (latency, jitter) = *random.pick(&faults::GOOD_LINKS);
@@ -161,6 +177,7 @@ impl Plan {
             faults,
             fault_every: random.between(300, 3000) * MILLISECOND,
             dies_at_step_permille: if dies { random.between(2, 15) } else { 0 },
+            proposals_wait_permille,
             spares_tasks,
             user_every: random.between(1500, 6000) * MILLISECOND,
             safety,
@@ -169,6 +186,7 @@ impl Plan {
             // One TaskManager may be away for long.
             parallelism: random.between(1, u64::from(slots)) as u32,
             checkpoint_interval_ms: *random.pick(&[100, 300, 300, 1000]),
+            checkpoint_timeout_ms,
             retained: *random.pick(&[1, 1, 2, 3]),
             aligned_timeout_ms: *random.pick(&[0, 50, 1000]),
             local_recovery: random.permille(600),
@@ -218,7 +236,7 @@ impl Plan {
             &options::CHECKPOINT_INTERVAL,
             ms(self.checkpoint_interval_ms),
         );
-        job.set(&options::CHECKPOINT_TIMEOUT, "10 s");
+        job.set(&options::CHECKPOINT_TIMEOUT, ms(self.checkpoint_timeout_ms));
         job.set(&options::ALIGNED_TIMEOUT, ms(self.aligned_timeout_ms));
         job.set(&options::NUM_RETAINED, self.retained);
         job.set(&options::TOLERABLE_FAILED, 1000);

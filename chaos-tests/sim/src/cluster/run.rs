@@ -37,6 +37,8 @@ pub enum Later {
     Start(HostId),
     /// It is not stopped any more.
     Resume(HostId),
+    /// A TaskManager loses its links to all JobManagers but that one.
+    LeaveTo(HostId, HostId),
     /// These links work again.
     Join(Vec<(HostId, HostId)>),
     /// These are not slow any more, and lose nothing.
@@ -59,9 +61,9 @@ pub struct Cluster {
     pub(super) watch: Watch,
     pub(super) random: Random,
     pub(super) agenda: Agenda<Later>,
-    observer: Observer,
+    pub(super) observer: Observer,
     users: Shared,
-    is_safety: bool,
+    pub(super) is_safety: bool,
     narrates: bool,
 }
 
@@ -148,7 +150,10 @@ impl Cluster {
         let (kept, canceled) = jobs;
         self.world
             .start(user_host, users::main(plan, kept, canceled, shared));
-        with(|kernel| kernel.dies_at_step_permille = self.plan.dies_at_step_permille);
+        with(|kernel| {
+            kernel.dies_at_step_permille = self.plan.dies_at_step_permille;
+            kernel.proposals_wait_permille = self.plan.proposals_wait_permille;
+        });
         self.agenda.add(self.plan.fault_every, Later::Strike);
         self.agenda.add(LOOK_EVERY, Later::Look);
         let end = kernel::now() + self.plan.safety;
@@ -303,6 +308,7 @@ impl Cluster {
             }
         }
         let told = with(|kernel| std::mem::take(&mut kernel.told));
+        self.observer.on_told(&told)?;
         self.watch.on_told(told)
     }
 
@@ -310,6 +316,7 @@ impl Cluster {
         match what {
             Later::Start(host) => self.start(host),
             Later::Resume(host) => with(|kernel| kernel.hosts[host].resume()),
+            Later::LeaveTo(worker, member) => self.leave_to(worker, member),
             Later::Join(links) => faults::set_cut(&links, false),
             Later::Improve(links) => faults::improve(&links, self.plan.jitter),
             Later::GoodStore => self

@@ -87,7 +87,9 @@ impl Watch {
             if earlier.is_some_and(|earlier| Arc::ptr_eq(earlier, job)) {
                 continue;
             }
-            self.checkpoints.check(job)?;
+            for checkpoint in self.checkpoints.check(job)? {
+                self.tasks.check_complete(job, checkpoint)?;
+            }
             closure::check(job, store)?;
             if let (Some(earlier), Some(before)) = (earlier, &before) {
                 count_changes(before, &state, earlier, job);

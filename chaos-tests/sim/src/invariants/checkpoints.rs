@@ -22,8 +22,9 @@ struct Seen {
 pub struct Checkpoints(BTreeMap<String, Seen>);
 
 impl Checkpoints {
-    /// Whether a job may have these checkpoints, after all that was seen before.
-    pub fn check(&mut self, job: &Job) -> Result<(), String> {
+    /// Whether a job may have these checkpoints, after all that was seen before: those of its present attempt that have
+    /// become complete.
+    pub fn check(&mut self, job: &Job) -> Result<Vec<u64>, String> {
         let seen = self.0.entry(job.id.to_string()).or_default();
         let store = &job.checkpoints;
         let fault = |what: String| Err(format!("checkpoints: {}: {what}", job.id));
@@ -63,16 +64,21 @@ impl Checkpoints {
             ));
         }
         seen.newest_retained = newest;
-        seen.completed.extend(ids);
-        seen.completed
-            .extend(store.savepoints.iter().map(|savepoint| savepoint.id.0));
         let complete = store
             .history
             .iter()
-            .filter(|summary| summary.outcome.is_ok());
-        seen.completed.extend(complete.map(|summary| summary.id.0));
+            .filter(|summary| summary.outcome.is_ok())
+            .map(|summary| summary.id.0);
+        let savepoints = store.savepoints.iter().map(|savepoint| savepoint.id.0);
+        let mut become_complete = Vec::new();
+        for id in ids.chain(savepoints).chain(complete) {
+            let of = seen.attempts.get(&id);
+            if seen.completed.insert(id) && of == Some(&job.attempt.0) {
+                become_complete.push(id);
+            }
+        }
         seen.began_with.entry(job.attempt.0).or_insert(newest);
-        Ok(())
+        Ok(become_complete)
     }
 
     /// The newest complete checkpoint when the attempt began; none if it has not.

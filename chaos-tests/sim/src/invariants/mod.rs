@@ -1,7 +1,8 @@
 //! What must be true at every moment of a Raft group, of jobs and their tasks, and of what clients were told and outputs say.
 //!
 //! Each is a file. Those that look at members are called after each step of each member; [`book`] reads what is new in a
-//! member's log for all of them. Of a whole cluster: [`jobs`], [`tasks`], [`checkpoints`], [`closure`], [`output`].
+//! member's log for all of them. [`offices`] and [`tasks`] hear what processes tell of themselves. Of a whole cluster:
+//! [`jobs`], [`tasks`], [`checkpoints`], [`closure`], [`output`].
 
 pub mod book;
 pub mod checkpoints;
@@ -11,6 +12,7 @@ pub mod elections;
 pub mod epochs;
 pub mod jobs;
 pub mod log_matching;
+pub mod offices;
 pub mod output;
 pub mod reads;
 pub mod states;

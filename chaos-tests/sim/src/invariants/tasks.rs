@@ -1,8 +1,10 @@
 //! Tasks do only what was decided: an attempt begins after its entry was applied, from a checkpoint that is not behind the
-//! newest; no two attempts of a job have tasks on one TaskManager; and only what is complete becomes visible.
+//! newest; no two attempts of a job have tasks on one TaskManager; what is complete was acknowledged by every task; and only
+//! that becomes visible.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use flott_coordinator::core::Job;
 use flott_node::simulation::Told;
 
 use super::checkpoints::Checkpoints;
@@ -16,6 +18,8 @@ pub struct Tasks {
     /// By machine.
     running: BTreeMap<usize, BTreeSet<(String, u32, String)>>,
     restored: BTreeMap<Attempt, u64>,
+    /// By attempt and checkpoint: the subtasks that have acknowledged it.
+    acknowledged: BTreeMap<(Attempt, u64), BTreeSet<String>>,
 }
 
 impl Tasks {
@@ -92,8 +96,35 @@ impl Tasks {
                     ));
                 }
             }
-            Told::Happened(_) => {}
+            Told::TaskAcknowledged {
+                job,
+                attempt,
+                subtask,
+                checkpoint,
+            } => {
+                let acknowledged = self
+                    .acknowledged
+                    .entry(((job.clone(), *attempt), *checkpoint));
+                acknowledged.or_default().insert(subtask.clone());
+            }
+            Told::LeaderObeyed { .. } | Told::Decided { .. } | Told::Happened(_) => {}
         }
         Ok(())
+    }
+
+    /// Whether a checkpoint of the job's present attempt may be complete.
+    pub fn check_complete(&self, job: &Job, checkpoint: u64) -> Result<(), String> {
+        let of = ((job.id.to_string(), job.attempt.0), checkpoint);
+        let acknowledged = self.acknowledged.get(&of);
+        let mut subtasks = job.subtasks().map(|subtask| subtask.to_string());
+        let missing =
+            subtasks.find(|subtask| acknowledged.is_none_or(|those| !those.contains(subtask)));
+        match missing {
+            None => Ok(()),
+            Some(subtask) => Err(format!(
+                "tasks: checkpoint {checkpoint} of {} is complete, and {subtask} of attempt {} has not acknowledged it",
+                job.id, job.attempt
+            )),
+        }
     }
 }

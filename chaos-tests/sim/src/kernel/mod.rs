@@ -60,6 +60,8 @@ pub struct Kernel {
     pub told: Vec<(HostId, Told)>,
     /// Of a thousand processes that come by a step of a checkpoint so many die there.
     pub dies_at_step_permille: u64,
+    /// Of a thousand proposals so many wait long before Raft has them.
+    pub proposals_wait_permille: u64,
 }
 
 thread_local! {
@@ -81,6 +83,7 @@ pub fn boot(seed: u64, hosts: usize, directory: &Path) {
         panics: Vec::new(),
         told: Vec::new(),
         dies_at_step_permille: 0,
+        proposals_wait_permille: 0,
     };
     KERNEL.with_borrow_mut(|slot| *slot = Some(Box::new(kernel)));
 }

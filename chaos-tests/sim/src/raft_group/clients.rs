@@ -4,6 +4,7 @@
 //! others give up at once, and nobody knows then.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,9 +30,20 @@ const REPEATS_MAX: u32 = 8;
 #[derive(Clone, Debug, Default)]
 pub struct Shared {
     history: Arc<Mutex<History>>,
+    /// Nobody asks anything before.
+    rest_until: Arc<AtomicU64>,
 }
 
 impl Shared {
+    /// They ask nothing until then.
+    pub fn rest_until(&self, at: u64) {
+        self.rest_until.fetch_max(at, Ordering::Relaxed);
+    }
+
+    fn rests(&self) -> bool {
+        kernel::now() < self.rest_until.load(Ordering::Relaxed)
+    }
+
     /// What they were told so far.
     pub fn history(&self) -> History {
         let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
@@ -107,6 +119,9 @@ impl Client {
         loop {
             let pause = if self.random.permille(50) { 300 } else { 20 };
             self.pause(pause).await;
+            if self.shared.rests() {
+                continue;
+            }
             let key = self.random.below(u64::from(self.plan.keys)) as u32;
             let action = self.choose(key);
             let at = self.shared.begin(Operation {

@@ -4,7 +4,7 @@ use super::plan::Fault;
 use super::run::{Group, Later};
 use crate::faults;
 use crate::kernel::hosts::{Death, HostId};
-use crate::kernel::{MILLISECOND, SECOND, with};
+use crate::kernel::{self, MILLISECOND, SECOND, with};
 
 /// A fault of the network or a disk lasts at most so long.
 const LASTS_MOST: u64 = 4 * SECOND;
@@ -174,15 +174,26 @@ impl Group {
                 let Some(leader) = self.believer() else {
                     return false;
                 };
-                let mut others: Vec<_> = self.others(leader).collect();
-                others.retain(|host| self.world.is_up(*host));
+                let mut others = self.voters(leader);
+                // With the candidate itself they are a majority.
+                let needed = others.len() / 2;
+                others.retain(|host| *host != leader && self.world.is_up(*host));
                 self.random.shuffle(&mut others);
-                let [candidate, between, ..] = others[..] else {
+                let Some((candidate, restarted)) = others.split_first() else {
                     return false;
                 };
-                self.cut(faults::between(leader, [candidate]));
+                let (candidate, restarted) = (*candidate, restarted.iter().take(needed));
+                // Nothing is written meanwhile: a candidate that lacks an entry gets no vote.
+                let cut_after = 200 * MILLISECOND;
+                self.clients.rest_until(kernel::now() + 2 * SECOND);
+                let links = faults::between(leader, [candidate]);
+                self.agenda.add(cut_after, Later::Cut(links.clone()));
+                let lasts = SECOND + self.lasts();
+                self.agenda.add(cut_after + lasts, Later::Join(links));
                 let after = self.random.between(50, 600) * MILLISECOND;
-                self.agenda.add(after, Later::Restart(between));
+                for host in restarted {
+                    self.agenda.add(cut_after + after, Later::Restart(*host));
+                }
             }
             Fault::Kill
             | Fault::PowerLoss
@@ -191,6 +202,17 @@ impl Group {
             | Fault::Pause => return false,
         }
         true
+    }
+
+    /// Machines of those that may vote, as that one sees it.
+    fn voters(&self, host: HostId) -> Vec<HostId> {
+        let seen = self.observer.last(host);
+        let voters = seen.map_or(&[][..], |seen| &seen.voters);
+        let votes = |host: &HostId| {
+            let node = self.observer.last(*host).map(|seen| seen.node);
+            node.is_some_and(|node| voters.iter().any(|set| set.contains(&node)))
+        };
+        (0..self.plan.member_hosts()).filter(votes).collect()
     }
 
     fn others(&self, host: HostId) -> impl Iterator<Item = HostId> + use<> {
@@ -210,9 +232,15 @@ impl Group {
     }
 
     pub(super) fn after_death(&mut self, host: HostId) {
-        std::mem::take(&mut self.members[host]).forget();
+        self.forget(host);
         let away = faults::away(&mut self.random);
         self.agenda.add(away, Later::Start(host));
+    }
+
+    /// The process of that host is no more.
+    pub(super) fn forget(&mut self, host: HostId) {
+        std::mem::take(&mut self.members[host]).forget();
+        self.observer.on_death(host);
     }
 
     /// Everything works again.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use flott_coordinator::simulation::Seen;
+use flott_node::simulation::Told;
 
 use super::member::Running;
 use crate::invariants::Look;
@@ -12,6 +13,7 @@ use crate::invariants::committed::Committed;
 use crate::invariants::elections::Elections;
 use crate::invariants::epochs::Epochs;
 use crate::invariants::log_matching::LogMatching;
+use crate::invariants::offices::Offices;
 use crate::invariants::states::States;
 use crate::kernel::hosts::HostId;
 use crate::kernel::{SECOND, count, with};
@@ -28,6 +30,7 @@ pub struct Observer {
     /// What was committed.
     pub committed: Committed,
     epochs: Epochs,
+    offices: Offices,
     states: States,
     digested: BTreeMap<HostId, u64>,
     last: BTreeMap<HostId, (u32, Seen)>,
@@ -72,6 +75,17 @@ impl Observer {
     /// How many digests of states met another one.
     pub fn digests(&self) -> u64 {
         self.states.compared()
+    }
+
+    /// What processes told since the last time, once [`Self::look`] has looked at the one that ran.
+    pub fn on_told(&mut self, told: &[(HostId, Told)]) -> Result<(), String> {
+        let mut told = told.iter();
+        told.try_for_each(|(host, told)| self.offices.check(*host, told))
+    }
+
+    /// The process of a machine has ended.
+    pub fn on_death(&mut self, host: HostId) {
+        self.offices.on_death(host);
     }
 
     /// Looks at a member, which has just made a step.

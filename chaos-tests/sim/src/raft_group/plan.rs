@@ -50,7 +50,7 @@ pub enum Fault {
     Drift,
     /// Wall clocks jump.
     ClockJump,
-    /// A member does not hear the leader and stands for election, while the one that both hear is restarted at once.
+    /// A member does not hear the leader and stands for election, while those that hear both are restarted at once.
     QuickRestart,
 }
 
@@ -123,6 +123,8 @@ pub struct Plan {
     pub faults: Vec<Fault>,
     /// Between two faults, on average.
     pub fault_every: u64,
+    /// Of a thousand proposals so many wait long before Raft has them.
+    pub proposals_wait_permille: u64,
     /// Between two acts of the operator; none: there is none.
     pub operator_every: Option<u64>,
     /// The operator changes who is a member.
@@ -150,6 +152,9 @@ impl Plan {
         if Random::new(seed).permille(150) {
             faults.push(Fault::QuickRestart);
         }
+        // What was added later has dice of its own: other plans stay as they were.
+        let mut later = Random::new(seed ^ 0x1a7e_add5);
+        let proposals_wait_permille = if later.permille(250) { 30 } else { 0 };
         let (latency, jitter) = *random.pick(&faults::GOOD_LINKS);
         let (heartbeat_ms, election_ms) = *random.pick(&[(50, 200), (50, 200), (100, 400)]);
         let operates = random.permille(700);
@@ -161,6 +166,7 @@ impl Plan {
             keys: random.between(1, 5) as u32,
             faults,
             fault_every: random.between(80, 1200) * MILLISECOND,
+            proposals_wait_permille,
             operator_every: operates.then(|| random.between(300, 2000) * MILLISECOND),
             changes_members: random.permille(600),
             safety: random.between(6, 16) * SECOND,

@@ -62,7 +62,7 @@ pub struct Group {
     pub(super) observer: Observer,
     pub(super) random: Random,
     pub(super) agenda: Agenda<Later>,
-    clients: Shared,
+    pub(super) clients: Shared,
     is_safety: bool,
     narrates: bool,
 }
@@ -126,6 +126,7 @@ impl Group {
         let (plan, shared) = (self.plan.clone(), self.clients.clone());
         let client_host = self.plan.client_host();
         self.world.start(client_host, clients::main(plan, shared));
+        with(|kernel| kernel.proposals_wait_permille = self.plan.proposals_wait_permille);
         self.agenda.add(self.plan.fault_every, Later::Strike);
         if let Some(every) = self.plan.operator_every {
             self.agenda.add(every, Later::Operate);
@@ -248,6 +249,8 @@ impl Group {
                     if host < self.members.len() {
                         self.observer.look(host, &self.members)?;
                     }
+                    let told = with(|kernel| std::mem::take(&mut kernel.told));
+                    self.observer.on_told(&told)?;
                     world::check_panics()?;
                     self.strike_at_joint_leader();
                     if wanted(self) {
@@ -287,7 +290,7 @@ impl Group {
             Later::Restart(host) => {
                 if self.is_safety && self.world.is_up(host) {
                     self.world.kill(host, &Death::Killed);
-                    std::mem::take(&mut self.members[host]).forget();
+                    self.forget(host);
                     let away = self.random.between(1, 30) * MILLISECOND;
                     self.agenda.add(away, Later::Start(host));
                 }

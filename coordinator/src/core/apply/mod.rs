@@ -62,7 +62,15 @@ impl ClusterState {
         let decision = decision
             .expect("a command unknown to this build was committed; upgrade this JobManager");
         match self.decide(index, LeaderEpoch(command.epoch), decision, told) {
-            Ok(response) => response,
+            Ok(response) => {
+                #[cfg(feature = "simulation")]
+                flott_node::simulation::tell(flott_node::simulation::Told::Decided {
+                    index,
+                    epoch: command.epoch,
+                    takes_office: matches!(decision, Decision::ActivateJobManager(_)),
+                });
+                response
+            }
             Err(Refused(reason)) => Response::Refused(reason),
         }
     }
@@ -94,6 +102,8 @@ impl ClusterState {
             return Ok(Response::Applied);
         }
         if epoch != self.epoch && !Mutant::DeposedLeaderDecides.is_planted() {
+            #[cfg(feature = "simulation")]
+            flott_node::simulation::happened("a decision of a deposed leader was refused");
             return Err(Refused::new(format!(
                 "epoch {epoch} is not in office; {} is",
                 self.epoch

@@ -51,6 +51,10 @@ impl PendingCheckpoint {
 
     pub fn on_ack(&mut self, ack: Ack) -> Step {
         let is_of_this = ack.checkpoint == self.id && ack.attempt == self.attempt;
+        #[cfg(feature = "simulation")]
+        if !is_of_this {
+            flott_node::simulation::happened("an ack came too late");
+        }
         if !(is_of_this || Mutant::AnyAckCounts.is_planted())
             || !self.missing.remove(&ack.delta.subtask)
         {
