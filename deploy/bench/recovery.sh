@@ -31,4 +31,6 @@ now=$(date +%s%3N)
 "$flott" info "$job" | awk '$1 ~ "T" && $2 ~ "^[0-9]+$"' >&2
 echo "state of $state MB: all tasks run again $((now - killed)) ms after the SIGKILL"
 restored
+# How long each task of it took for its state: to bring the files here, to check them and to open the database.
+grep -rh --include='*.log' 'state restored' "$dir/cluster" | sort | tail -n 2
 "$flott" cancel "$job" >/dev/null
