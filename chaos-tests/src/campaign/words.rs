@@ -129,8 +129,12 @@ pub fn text_of(report: &Report) -> String {
         );
     }
     if let Some(liveness) = &report.liveness {
+        let when = match report.faults.is_empty() {
+            true => "at the end, after",
+            false => "after healing",
+        };
         line(
-            "after healing",
+            when,
             format!(
                 "leader {} ms, all tasks {} ms, checkpoint {} ms, records {} ms",
                 liveness.leader_ms, liveness.tasks_ms, liveness.checkpoint_ms, liveness.records_ms

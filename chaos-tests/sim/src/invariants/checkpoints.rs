@@ -13,8 +13,18 @@ struct Seen {
     completed: BTreeSet<u64>,
     /// By id: the attempt in which it was begun.
     attempts: BTreeMap<u64, u32>,
+    /// The same: the subtasks of that attempt, until it is complete.
+    subtasks: BTreeMap<u64, Vec<String>>,
     /// By attempt: the newest complete one when it began.
     began_with: BTreeMap<u32, u64>,
+}
+
+/// A checkpoint that has become complete, and was seen when it was begun.
+#[derive(Debug)]
+pub struct Completed {
+    pub(super) id: u64,
+    pub(super) attempt: u32,
+    pub(super) subtasks: Vec<String>,
 }
 
 /// By job.
@@ -22,9 +32,8 @@ struct Seen {
 pub struct Checkpoints(BTreeMap<String, Seen>);
 
 impl Checkpoints {
-    /// Whether a job may have these checkpoints, after all that was seen before: those of its present attempt that have
-    /// become complete.
-    pub fn check(&mut self, job: &Job) -> Result<Vec<u64>, String> {
+    /// Whether a job may have these checkpoints, after all that was seen before: those that have become complete.
+    pub fn check(&mut self, job: &Job) -> Result<Vec<Completed>, String> {
         let seen = self.0.entry(job.id.to_string()).or_default();
         let store = &job.checkpoints;
         let fault = |what: String| Err(format!("checkpoints: {}: {what}", job.id));
@@ -39,6 +48,9 @@ impl Checkpoints {
             if seen.completed.contains(&id) {
                 return fault(format!("{id} is pending and was complete"));
             }
+            // A decision to change the parallelism changes the job before its next attempt begins; it gives up what is pending.
+            let subtasks = || job.subtasks().map(|subtask| subtask.to_string()).collect();
+            seen.subtasks.entry(id).or_insert_with(subtasks);
             let attempt = *seen.attempts.entry(id).or_insert(pending.attempt.0);
             if attempt != pending.attempt.0 {
                 return fault(format!(
@@ -72,9 +84,15 @@ impl Checkpoints {
         let savepoints = store.savepoints.iter().map(|savepoint| savepoint.id.0);
         let mut become_complete = Vec::new();
         for id in ids.chain(savepoints).chain(complete) {
-            let of = seen.attempts.get(&id);
-            if seen.completed.insert(id) && of == Some(&job.attempt.0) {
-                become_complete.push(id);
+            if seen.completed.insert(id)
+                && let Some(subtasks) = seen.subtasks.remove(&id)
+                && let Some(attempt) = seen.attempts.get(&id)
+            {
+                become_complete.push(Completed {
+                    id,
+                    attempt: *attempt,
+                    subtasks,
+                });
             }
         }
         seen.began_with.entry(job.attempt.0).or_insert(newest);

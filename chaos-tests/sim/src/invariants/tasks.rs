@@ -4,10 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flott_coordinator::core::Job;
 use flott_node::simulation::Told;
 
-use super::checkpoints::Checkpoints;
+use super::checkpoints::{Checkpoints, Completed};
 
 /// A job and the number of an attempt.
 type Attempt = (String, u32);
@@ -112,18 +111,22 @@ impl Tasks {
         Ok(())
     }
 
-    /// Whether a checkpoint of the job's present attempt may be complete.
-    pub fn check_complete(&self, job: &Job, checkpoint: u64) -> Result<(), String> {
-        let of = ((job.id.to_string(), job.attempt.0), checkpoint);
+    /// Whether this checkpoint of the job may be complete.
+    pub fn check_complete(&self, job: &str, completed: &Completed) -> Result<(), String> {
+        let Completed {
+            id,
+            attempt,
+            subtasks,
+        } = completed;
+        let of = ((job.to_owned(), *attempt), *id);
         let acknowledged = self.acknowledged.get(&of);
-        let mut subtasks = job.subtasks().map(|subtask| subtask.to_string());
+        let mut subtasks = subtasks.iter();
         let missing =
-            subtasks.find(|subtask| acknowledged.is_none_or(|those| !those.contains(subtask)));
+            subtasks.find(|subtask| acknowledged.is_none_or(|those| !those.contains(*subtask)));
         match missing {
             None => Ok(()),
             Some(subtask) => Err(format!(
-                "tasks: checkpoint {checkpoint} of {} is complete, and {subtask} of attempt {} has not acknowledged it",
-                job.id, job.attempt
+                "tasks: checkpoint {id} of {job} is complete, and {subtask} of attempt {attempt} has not acknowledged it"
             )),
         }
     }
