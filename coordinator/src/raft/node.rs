@@ -197,7 +197,7 @@ impl RaftNode {
             .await
             .map_err(|_| ProposeError::Shutdown)?;
         #[cfg(feature = "simulation")]
-        simulated_wait().await;
+        simulated_wait(&self.0.clock).await;
         let written = tokio::time::timeout(PROPOSAL_WAIT, self.0.raft.client_write(proposal)).await;
         match written.map_err(|_| ProposeError::Unknown)? {
             Ok(written) => {
@@ -373,10 +373,10 @@ impl RaftNode {
 
 /// In a simulation any proposal may have to wait as one does for room.
 #[cfg(feature = "simulation")]
-async fn simulated_wait() {
+async fn simulated_wait(clock: &SharedClock) {
     let environment = flott_node::simulation::environment();
     let waits = environment.map_or(Duration::ZERO, |environment| environment.proposal_waits());
     if !waits.is_zero() {
-        tokio::time::sleep(waits).await;
+        clock.sleep(waits).await;
     }
 }
