@@ -12,7 +12,7 @@
 #   make bench-state    keyed state: checkpoints and restores against its size, access (6 minutes; takes up to five times the largest size on disk)
 #   make bench-metadata  the key-value space beside etcd and ZooKeeper, on this machine (12 minutes)
 #   make chaos        random plans of faults against clusters of real processes, and the chaos-* targets, shortly (20 minutes)
-#   make soak         the same plans for hours (HOURS=2, SEED=1)
+#   make soak         the same plans for hours (HOURS=2, SEED=1; ARGS="--more-faults clock,disk,pressure" for more)
 #   make chaos-linearizability   100 histories under kills, pauses and partitions, all checked (HISTORIES=10 for fewer)
 #   make chaos-failover          how long the loss of a leader is felt: 50 kills, 20 hand-overs, 20 pauses
 #   make chaos-power-loss        20 power cuts under load (CYCLES=5 for fewer)
@@ -94,7 +94,7 @@ bench-metadata: setup
 build-chaos:
 	@.ci/setup test
 	@$(CARGO) build --release -p flott-cli
-	@$(CARGO) build --release -p flott-chaos-tests --features object-store
+	@$(CARGO) build --release -p flott-chaos-tests -p flott-chaos-preload --features flott-chaos-tests/object-store
 
 # Fixed seeds, and others with every commit.
 chaos: build-chaos
@@ -145,12 +145,12 @@ check:
 	@cargo fmt --all --check
 	@$(CARGO) clippy --workspace --all-targets -- -D warnings
 
-# The real-process tests start the `flott` binary, so the programs are built with the tests.
+# The real-process tests start the `flott` binary and load a library into it, so these are built with the tests.
 test:
 	@.ci/setup test
 	@cargo fmt --all --check
 	@$(CARGO) clippy --workspace --all-targets -- -D warnings
-	@$(CARGO) build --workspace --bins --tests
+	@$(CARGO) build --workspace --lib --bins --tests
 	@if cargo nextest --version >/dev/null 2>&1; then \
 	  $(CARGO) nextest run --workspace; \
 	else \

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use super::command::Say;
 use super::judge::Report;
-use super::leftovers::{read_history, read_json, read_lines, read_tenancy};
+use super::leftovers::{read_bank, read_history, read_json, read_lines, read_tenancy};
 use super::plan::{Plan, Workload};
 use crate::invariants::sequence::{Extent, Reader};
-use crate::invariants::{checkpoint_log, jobs, same_rows, tenants};
+use crate::invariants::{bank, checkpoint_log, jobs, same_rows, tenants};
 use crate::report::{Finding, Verdict};
+use crate::workload::bank::TERMS;
 use crate::workload::reference::Reference;
 
 /// Judges again what a run has left in its directory, or a history alone.
@@ -45,6 +46,10 @@ pub fn check(left: &Path, say: &Say) -> anyhow::Result<Verdict> {
         let tenancy = read_tenancy(directory)?;
         let registers = tenancy.registers();
         violations.extend(Finding::words(&tenants::check(&tenancy, &registers)));
+    }
+    if plan.workloads.contains(&Workload::Bank) {
+        let events = read_bank(directory)?;
+        violations.extend(Finding::words(&bank::check(&events, TERMS)));
     }
     let output = directory.join("out");
     if output.is_dir() {

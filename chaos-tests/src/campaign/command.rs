@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
 use flott_node::SharedClock;
 
-use super::fault::Kind;
+use super::fault::{Kind, More};
 use super::judge::judge;
 use super::leftovers::read_json;
 use super::place::Place;
@@ -18,6 +18,7 @@ use super::words::text_of;
 use super::{shrink, timeline, undo};
 use crate::cluster::{flott, flott_binary};
 use crate::report::Verdict;
+use crate::target::control::library;
 use crate::target::store;
 
 /// A smaller plan is kept if it fails once in so many runs.
@@ -59,9 +60,12 @@ pub struct RunArgs {
         value_name = "HOST:PORT,…"
     )]
     pub jobmanagers: Vec<String>,
-    /// Exactly these kinds of faults [default: a random part of all]
+    /// Exactly these kinds of faults [default: a random part of the usual ones]
     #[arg(long, value_enum, value_delimiter = ',')]
     pub faults: Option<Vec<Kind>>,
+    /// Draw from these kinds of faults, too
+    #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "faults")]
+    pub more_faults: Vec<More>,
     /// Exactly these workloads [default: seq, and a random part of register and jobs]
     #[arg(long, value_enum, value_delimiter = ',')]
     pub workloads: Option<Vec<Workload>>,
@@ -77,6 +81,9 @@ pub struct RunArgs {
     /// The program under test [default: the `flott` beside this program]
     #[arg(long)]
     pub flott: Option<PathBuf>,
+    /// The library that changes clocks and disks [default: libflott_chaos_preload.so beside this program]
+    #[arg(long, value_name = "FILE")]
+    pub preload: Option<PathBuf>,
     /// Keep the files of runs that held, too
     #[arg(long)]
     pub keep: bool,
@@ -97,6 +104,9 @@ pub struct ReplayArgs {
     /// The program under test [default: the `flott` beside this program]
     #[arg(long)]
     pub flott: Option<PathBuf>,
+    /// The library that changes clocks and disks [default: libflott_chaos_preload.so beside this program]
+    #[arg(long, value_name = "FILE")]
+    pub preload: Option<PathBuf>,
     /// Keep the files if it held, too
     #[arg(long)]
     pub keep: bool,
@@ -119,7 +129,7 @@ pub async fn run(
         .map(|minutes| clock.monotonic() + Duration::from_secs_f64(minutes.clamp(0.0, 1e6) * 60.0));
     let (place, kinds) = match arguments.observe_only {
         true => (Place::Observed(arguments.jobmanagers.clone()), Vec::new()),
-        false => (Place::Local, possible_kinds(arguments.faults.as_deref())?),
+        false => (Place::Local, possible_kinds(arguments)?),
     };
     let workloads = arguments
         .workloads
@@ -155,6 +165,7 @@ pub async fn run(
             length,
             directory: directory.join(format!("seed-{seed}")),
             binary: binary(arguments.flott.as_deref())?,
+            library: library(arguments.preload.as_deref()),
         };
         let verdict = one(
             &course,
@@ -171,18 +182,23 @@ pub async fn run(
     Ok(Verdict::Held)
 }
 
-fn possible_kinds(wanted: Option<&[Kind]>) -> anyhow::Result<Vec<Kind>> {
-    if let Some(wanted) = wanted {
+fn possible_kinds(arguments: &RunArgs) -> anyhow::Result<Vec<Kind>> {
+    if let Some(wanted) = &arguments.faults {
         ensure!(
             store::AVAILABLE || !wanted.iter().any(|kind| kind.is_of_store()),
             "this program was built without its object store: build it with --features object-store"
         );
-        return Ok(wanted.to_vec());
+        return Ok(wanted.clone());
     }
-    let possible = Kind::ALL
+    let usual = Kind::USUAL
         .into_iter()
         .filter(|kind| store::AVAILABLE || !kind.is_of_store());
-    Ok(possible.collect())
+    // In the order of `More`, whatever the order in which they were named.
+    let more = More::ALL
+        .into_iter()
+        .filter(|more| arguments.more_faults.contains(more))
+        .flat_map(More::kinds);
+    Ok(usual.chain(more.copied()).collect())
 }
 
 /// The options that make the same plan again.
@@ -197,6 +213,9 @@ fn options_of(arguments: &RunArgs, seed: u64) -> String {
     let mut options = format!("--seed {seed} --minutes {}", arguments.minutes);
     if let Some(faults) = &arguments.faults {
         options += &format!(" --faults {}", names(faults));
+    }
+    if !arguments.more_faults.is_empty() {
+        options += &format!(" --more-faults {}", names(&arguments.more_faults));
     }
     if let Some(workloads) = &arguments.workloads {
         options += &format!(" --workloads {}", names(workloads));
@@ -234,6 +253,7 @@ pub async fn replay(
         place: Place::Local,
         directory: directory.join("replay"),
         binary: binary(arguments.flott.as_deref())?,
+        library: library(arguments.preload.as_deref()),
         plan,
     };
     let again = format!("chaos replay {}", arguments.plan.display());
@@ -283,6 +303,12 @@ async fn one(
         knobs.records_per_second,
         knobs.parallelism,
     ));
+    let is_inside = plan.kinds().into_iter().any(Kind::is_inside);
+    if let (true, Err(why)) = (is_inside, &course.library) {
+        say(&format!(
+            "  faults of clocks and disks will be SKIPPED: {why}"
+        ));
+    }
     let evidence = carry_out(course, clock, say).await?;
     let (verdict, mut report) = judge(plan, &evidence);
     report.version = version;
@@ -329,6 +355,7 @@ pub async fn shrink(
 ) -> anyhow::Result<Verdict> {
     let mut plan: Plan = read_json(&arguments.plan)?;
     let binary = binary(arguments.flott.as_deref())?;
+    let library = library(arguments.preload.as_deref());
     let mut runs = 0_u32;
     'smaller: loop {
         for candidate in shrink::smaller(&plan) {
@@ -339,6 +366,7 @@ pub async fn shrink(
                     place: Place::Local,
                     directory: directory.join(format!("shrink-{runs}")),
                     binary: binary.clone(),
+                    library: library.clone(),
                     plan: candidate.clone(),
                 };
                 let evidence = carry_out(&course, clock, &|_| {}).await?;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use flott_chaos_basis::control::Lever;
 use serde::{Deserialize, Serialize};
 
 use crate::target::Node;
@@ -57,11 +58,32 @@ pub enum Kind {
     Rescale,
     /// A savepoint of the sequence job.
     Savepoint,
+    /// Its wall clock is `amount` milliseconds ahead, and jumps back at the end.
+    ClockAhead,
+    /// Its wall clock is `amount` milliseconds behind, and jumps ahead at the end.
+    ClockBack,
+    /// There is no room on its disk.
+    DiskFull,
+    /// Of a thousand syncs of its disk `amount` fail; 0: the next one does.
+    SyncError,
+    /// Each sync of its disk takes `amount` milliseconds longer.
+    DiskSlow,
+    /// No sync of its disk comes back before the end.
+    DiskHung,
+    /// It can open no more than `amount` files beyond those that it has.
+    FewFiles,
+    /// So many threads of others want nothing but the processor.
+    Busy,
+    /// Killed; a bit of its log flips; started, it refuses, and is replaced.
+    BitFlip,
+    /// Killed; its newest snapshot is cut short; started, it does without, or refuses and is replaced.
+    TornSnapshot,
 }
 
 impl Kind {
-    /// All, in the order of tables.
-    pub const ALL: [Self; 17] = [
+    /// What is drawn from where nothing is said. The others are there only if they are asked for, so that seeds go on to mean
+    /// what they have meant.
+    pub const USUAL: [Self; 17] = [
         Self::Kill,
         Self::Pause,
         Self::Isolate,
@@ -81,6 +103,26 @@ impl Kind {
         Self::Savepoint,
     ];
 
+    /// All.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let more = More::ALL.into_iter().flat_map(More::kinds);
+        Self::USUAL.into_iter().chain(more.copied())
+    }
+
+    /// Whether it is done from within the process, by the library that is loaded into it.
+    pub fn is_inside(self) -> bool {
+        lever_of(self).is_some()
+    }
+
+    /// Whether a JobManager may end by it: one that cannot write its log any more does, before it promises what it cannot
+    /// keep.
+    pub fn may_end(self) -> bool {
+        matches!(
+            self,
+            Self::DiskFull | Self::SyncError | Self::DiskHung | Self::FewFiles
+        )
+    }
+
     /// Whether it needs an object store that can be broken.
     pub fn is_of_store(self) -> bool {
         matches!(
@@ -89,11 +131,22 @@ impl Kind {
         )
     }
 
-    /// Whether it is an operator's doing: it takes as long as it takes, and leaves nothing to undo.
+    /// Whether another member may come into the place of one.
+    pub fn replaces(self) -> bool {
+        matches!(self, Self::Replace | Self::BitFlip | Self::TornSnapshot)
+    }
+
+    /// Whether it is an operator's doing, or needs an operator: it takes as long as it takes, and leaves nothing to undo.
     pub fn is_operation(self) -> bool {
         matches!(
             self,
-            Self::Transfer | Self::Restart | Self::Replace | Self::Rescale | Self::Savepoint
+            Self::Transfer
+                | Self::Restart
+                | Self::Replace
+                | Self::Rescale
+                | Self::Savepoint
+                | Self::BitFlip
+                | Self::TornSnapshot
         )
     }
 
@@ -106,6 +159,11 @@ impl Kind {
             Self::Flap | Self::Reset => range(2_000, 8_000),
             Self::Slow | Self::Thin => range(3_000, 12_000),
             Self::StoreOutage | Self::StoreRefusal | Self::StoreSlow => range(1_000, 12_000),
+            Self::ClockAhead | Self::ClockBack => range(2_000, 12_000),
+            Self::DiskFull | Self::SyncError | Self::FewFiles => range(500, 8_000),
+            Self::DiskSlow | Self::Busy => range(3_000, 12_000),
+            // A JobManager ends if its disk hangs for twenty seconds.
+            Self::DiskHung => range(500, 25_000),
             // Of an operation: until it is given up.
             _ => range(30_000, 30_000),
         }
@@ -132,7 +190,63 @@ impl fmt::Display for Kind {
             Self::Replace => "replace",
             Self::Rescale => "rescale",
             Self::Savepoint => "savepoint",
+            Self::ClockAhead => "clock-ahead",
+            Self::ClockBack => "clock-back",
+            Self::DiskFull => "disk-full",
+            Self::SyncError => "sync-error",
+            Self::DiskSlow => "disk-slow",
+            Self::DiskHung => "disk-hung",
+            Self::FewFiles => "few-files",
+            Self::Busy => "busy",
+            Self::BitFlip => "bit-flip",
+            Self::TornSnapshot => "torn-snapshot",
         })
+    }
+}
+
+/// Kinds that have to be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum More {
+    /// clock-ahead, clock-back
+    Clock,
+    /// disk-full, sync-error, disk-slow, disk-hung
+    Disk,
+    /// few-files, busy
+    Pressure,
+    /// bit-flip, torn-snapshot
+    Damage,
+}
+
+impl More {
+    #[expect(missing_docs, reason = "its name says it")]
+    pub const ALL: [Self; 4] = [Self::Clock, Self::Disk, Self::Pressure, Self::Damage];
+
+    /// What they are.
+    pub fn kinds(self) -> &'static [Kind] {
+        match self {
+            Self::Clock => &[Kind::ClockAhead, Kind::ClockBack],
+            Self::Disk => &[
+                Kind::DiskFull,
+                Kind::SyncError,
+                Kind::DiskSlow,
+                Kind::DiskHung,
+            ],
+            Self::Pressure => &[Kind::FewFiles, Kind::Busy],
+            Self::Damage => &[Kind::BitFlip, Kind::TornSnapshot],
+        }
+    }
+}
+
+/// By which lever of a process's page it is done; none: not by the page.
+pub fn lever_of(kind: Kind) -> Option<Lever> {
+    match kind {
+        Kind::ClockAhead | Kind::ClockBack => Some(Lever::Clock),
+        Kind::DiskFull => Some(Lever::Full),
+        Kind::SyncError => Some(Lever::SyncError),
+        Kind::DiskSlow => Some(Lever::Slow),
+        Kind::DiskHung => Some(Lever::Hung),
+        _ => None,
     }
 }
 
@@ -240,13 +354,14 @@ mod tests {
     #[test]
     fn a_name_on_the_command_line_in_json_and_in_a_table_is_the_same() {
         use clap::ValueEnum;
-        for kind in Kind::ALL {
+        for kind in Kind::all() {
             let json = serde_json::to_value(kind).unwrap();
             assert_eq!(json.as_str(), Some(kind.to_string().as_str()));
             let value = kind.to_possible_value().unwrap();
             assert_eq!(value.get_name(), kind.to_string());
         }
-        assert_eq!(Kind::value_variants().len(), Kind::ALL.len());
+        let all: Vec<Kind> = Kind::all().collect();
+        assert_eq!(Kind::value_variants(), all);
     }
 
     #[test]

@@ -17,8 +17,9 @@ use crate::invariants::same_rows::{self, Rows};
 use crate::invariants::sequence::Found;
 use crate::invariants::tenants::figures::{Figures, figures};
 use crate::invariants::tenants::{self, Tenancy};
-use crate::invariants::{checkpoint_log, jobs};
+use crate::invariants::{bank, checkpoint_log, jobs};
 use crate::report::{Finding, Verdict};
+use crate::workload::bank::TERMS;
 
 /// With fewer answers while faults were under way, registers have shown little.
 const ACKNOWLEDGED_MIN: u64 = 50;
@@ -33,6 +34,9 @@ pub struct Evidence {
     pub struck: Vec<Struck>,
     pub history: History,
     pub tenancy: Tenancy,
+    pub bank: Vec<bank::Event>,
+    /// The accounts were read once more at the end.
+    pub bank_closed: bool,
     /// Rows of the reference query, without faults and under them.
     pub reference: Option<[Rows; 2]>,
     /// The one under faults has come to its end.
@@ -158,6 +162,8 @@ pub struct Report {
     #[serde(default)]
     pub tenants: Option<Figures>,
     #[serde(default)]
+    pub bank: Option<bank::Counts>,
+    #[serde(default)]
     pub reference_rows: u64,
     #[serde(default)]
     pub reference_ended: bool,
@@ -223,6 +229,11 @@ pub fn judge(plan: &Plan, evidence: &Evidence) -> (Verdict, Report) {
         violations.extend(tenants::check(&evidence.tenancy, &registers));
         doubts.extend(tenants::doubts(&evidence.tenancy, &registers, figures));
     }
+    let has_bank = plan.workloads.contains(&Workload::Bank);
+    if has_bank {
+        violations.extend(bank::check(&evidence.bank, TERMS));
+        doubts.extend(bank::doubts(&evidence.bank, evidence.bank_closed));
+    }
     let mut reference_rows = 0;
     if let Some([undisturbed, disturbed]) = &evidence.reference {
         reference_rows = undisturbed.count();
@@ -279,6 +290,7 @@ pub fn judge(plan: &Plan, evidence: &Evidence) -> (Verdict, Report) {
         closure: evidence.closure.clone(),
         liveness: evidence.liveness,
         tenants: fared,
+        bank: has_bank.then(|| bank::counts(&evidence.bank)),
         reference_rows,
         reference_ended: evidence.reference_ended,
     };
@@ -377,8 +389,7 @@ fn failovers(evidence: &Evidence) -> Vec<u64> {
     let lost_its_leader = |struck: &&Struck| {
         let kind = struck.step.kind;
         let takes_lead = matches!(kind, Kind::Kill | Kind::Pause | Kind::Isolate | Kind::Mute);
-        let of_leader =
-            matches!(&struck.outcome, Outcome::Installed { nodes, led: true } if nodes.len() == 1);
+        let of_leader = matches!(&struck.outcome, Outcome::Installed { nodes, led: true, .. } if nodes.len() == 1);
         takes_lead && of_leader
     };
     let struck = evidence.struck.iter().filter(lost_its_leader);

@@ -14,12 +14,15 @@ use serde_json::Value;
 use super::judge::{Closure, Evidence};
 use crate::cluster::Answer;
 use crate::history::History;
+use crate::invariants::bank;
 use crate::invariants::tenants::Tenancy;
 use crate::target::client::Client;
 use crate::target::local::Local;
 
 /// What tenants did and saw, and the steady one's history.
 const TENANTS: [&str; 2] = ["tenants.jsonl", "tenants-history.jsonl"];
+/// What was done with accounts.
+const BANK: &str = "bank.jsonl";
 /// For an answer about files.
 const ANSWER_BOUND: Duration = Duration::from_secs(60);
 
@@ -100,6 +103,11 @@ pub fn read_tenancy(directory: &Path) -> anyhow::Result<Tenancy> {
     })
 }
 
+/// What was done with accounts, from the directory of a run.
+pub fn read_bank(directory: &Path) -> anyhow::Result<Vec<bank::Event>> {
+    read_lines(&directory.join(BANK))
+}
+
 /// Everything seen, as JSON lines beside the plan.
 pub fn write_down(directory: &Path, evidence: &Evidence) -> anyhow::Result<()> {
     fn lines<T: Serialize>(path: PathBuf, all: &[T]) -> anyhow::Result<()> {
@@ -121,5 +129,6 @@ pub fn write_down(directory: &Path, evidence: &Evidence) -> anyhow::Result<()> {
     let Tenancy { events, history } = &evidence.tenancy;
     lines(directory.join(TENANTS[0]), events)?;
     lines(directory.join(TENANTS[1]), &history.operations)?;
+    lines(directory.join(BANK), &evidence.bank)?;
     lines(directory.join("faults.jsonl"), &evidence.struck)
 }

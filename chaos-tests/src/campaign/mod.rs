@@ -8,7 +8,8 @@
 //! - [`fault`]: kinds of faults, whom they strike, and a step of a schedule. [`plan`]: a run from a seed; JSON. [`shrink`]:
 //!   smaller plans that might still fail.
 //! - [`undo`]: what undoes a fault, on disk before the fault; and healing by it when the harness is gone.
-//!   [`strike`]: carries steps out, and says which were installed. [`operate`]: what an operator does in between.
+//!   [`strike`]: carries steps out, and says which were installed. [`inside`]: those of clocks and disks. [`pressure`]: of
+//!   files and processors. [`damage`]: of files that are not as they were left. [`operate`]: what an operator does in between.
 //! - [`observe`]: watches jobs, checkpoints and leaders. [`load`]: the workloads.
 //!   [`pulse`]: whether the machine had time for it. [`place`]: on which cluster. [`run`]: the phases.
 //!   [`leftovers`]: files and logs at the end. [`judge`]: the verdict on a run. [`words`]: as a person reads it.
@@ -19,8 +20,10 @@
 
 pub mod again;
 pub mod command;
+pub mod damage;
 pub mod fault;
 pub mod figures;
+pub mod inside;
 pub mod judge;
 pub mod leftovers;
 pub mod load;
@@ -28,6 +31,7 @@ pub mod observe;
 pub mod operate;
 pub mod place;
 pub mod plan;
+pub mod pressure;
 pub mod pulse;
 pub mod run;
 pub mod shrink;

@@ -28,7 +28,11 @@ pub async fn carry_out(
         match step.kind {
             Kind::Transfer => run(site, &["cluster", "transfer-leader"]).await,
             Kind::Restart => restart(site).await,
-            Kind::Replace => replace(site, nodes.first().copied()).await,
+            Kind::Replace => {
+                // Whoever damages a member waits for the end of it; it waits for nobody.
+                let _alone = site.replacing.try_lock();
+                replace(site, nodes.first().copied()).await
+            }
             Kind::Rescale => {
                 let job = site.job.as_deref().context("there is no sequence job")?;
                 run(site, &["rescale", job, "-p", &step.amount.to_string()]).await
@@ -45,7 +49,7 @@ pub async fn carry_out(
         Kind::Replace => Ok(operation.await),
         _ => tokio::time::timeout(lasts, operation).await,
     };
-    let done = Outcome::Installed { nodes, led };
+    let done = Outcome::installed(nodes, led);
     Ok(match ended {
         Ok(Ok(())) => done,
         Ok(Err(error)) => Outcome::Indeterminate(format!("{error:#}")),
@@ -94,7 +98,7 @@ fn start_all(site: &Site) -> anyhow::Result<()> {
 }
 
 /// Puts a new JobManager in the place of `old`, which ends by itself, or is killed.
-async fn replace(site: &Site, old: Option<Node>) -> anyhow::Result<()> {
+pub(super) async fn replace(site: &Site, old: Option<Node>) -> anyhow::Result<()> {
     let local = &site.local;
     let old = old.context("there is nobody to replace")?;
     let new = local.add_jobmanager().await?;

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use super::fault::Kind;
 use super::plan::Plan;
+use crate::target::control::Library;
 use crate::target::local::Shape;
 use crate::target::store::Store;
 
@@ -15,8 +17,9 @@ pub enum Place {
     Observed(Vec<String>),
 }
 
-/// The cluster that the plan wants, with everything that it stores below `directory`, or in `store`.
-pub fn shape(plan: &Plan, directory: &Path, store: Option<&Store>) -> Shape {
+/// The cluster that the plan wants, with everything that it stores below `directory`, or in `store`. The library is loaded
+/// only if the plan has something for it to do.
+pub fn shape(plan: &Plan, directory: &Path, store: Option<&Store>, library: &Library) -> Shape {
     let knobs = &plan.knobs;
     let mut settings: Vec<String> = knobs
         .settings
@@ -42,5 +45,9 @@ pub fn shape(plan: &Plan, directory: &Path, store: Option<&Store>) -> Shape {
         slots: knobs.slots,
         settings,
         environment: store.map(Store::environment).unwrap_or_default(),
+        preload: match plan.kinds().into_iter().any(Kind::is_inside) {
+            true => library.clone(),
+            false => Err("the plan changes no clock and no disk".to_owned()),
+        },
     }
 }

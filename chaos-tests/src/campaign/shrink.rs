@@ -57,7 +57,7 @@ mod tests {
     fn every_smaller_plan_has_less_and_shrinking_comes_to_an_end() {
         let wanted = Wanted {
             length: Duration::from_secs(120),
-            kinds: Kind::ALL.to_vec(),
+            kinds: Kind::USUAL.to_vec(),
             all_kinds: true,
             workloads: None,
             records_per_second: None,

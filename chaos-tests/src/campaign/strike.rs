@@ -9,10 +9,11 @@ use std::time::Duration;
 use flott_node::SharedClock;
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
 
 use super::fault::{Kind, Step};
-use super::operate;
 use super::undo::{Journal, Undo};
+use super::{damage, inside, operate, pressure};
 use crate::cluster::processes;
 use crate::target::Node;
 use crate::target::client::Client;
@@ -40,6 +41,8 @@ pub struct Site {
     pub job: Option<String>,
     #[expect(missing_docs, reason = "its name says it")]
     pub clock: SharedClock,
+    /// Held while a member is being replaced.
+    pub replacing: Mutex<()>,
 }
 
 /// What became of a step.
@@ -52,11 +55,22 @@ pub enum Outcome {
         nodes: Vec<Node>,
         /// Whether the leader was among them.
         led: bool,
+        /// Who of them ended by it, as it should, and was started again.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        ended: Vec<Node>,
     },
     /// Nothing was done: why.
     Skipped(String),
     /// Perhaps something was done: why nobody knows.
     Indeterminate(String),
+}
+
+impl Outcome {
+    /// It was done to these, and nobody ended by it.
+    pub fn installed(nodes: Vec<Node>, led: bool) -> Self {
+        let ended = Vec::new();
+        Self::Installed { nodes, led, ended }
+    }
 }
 
 /// A step, and what became of it.
@@ -113,7 +127,7 @@ async fn strike(step: &Step, site: &Site) -> anyhow::Result<Outcome> {
     };
     let led = leader.is_some_and(|leader| nodes.contains(&leader));
     let installed = |nodes: Vec<Node>| match nodes.is_empty() {
-        false => Outcome::Installed { nodes, led },
+        false => Outcome::installed(nodes, led),
         true => Outcome::Skipped("it does not run".to_owned()),
     };
     let lasts = Duration::from_millis(step.lasts_ms);
@@ -159,6 +173,15 @@ async fn strike(step: &Step, site: &Site) -> anyhow::Result<Outcome> {
         Kind::Transfer | Kind::Restart | Kind::Replace | Kind::Rescale | Kind::Savepoint => {
             operate::carry_out(step, site, nodes, leader, lasts).await
         }
+        Kind::ClockAhead
+        | Kind::ClockBack
+        | Kind::DiskFull
+        | Kind::SyncError
+        | Kind::DiskSlow
+        | Kind::DiskHung => inside::strike(step, site, nodes, leader).await,
+        Kind::FewFiles => pressure::few_files(step, site, nodes, leader).await,
+        Kind::Busy => pressure::busy(step, site).await,
+        Kind::BitFlip | Kind::TornSnapshot => damage::strike(step, site, nodes, leader).await,
     }
 }
 
@@ -258,10 +281,7 @@ async fn trouble_store(step: &Step, site: &Site, lasts: Duration) -> anyhow::Res
     site.clock.sleep(lasts).await;
     store.lift(number);
     site.journal.done(id)?;
-    Ok(Outcome::Installed {
-        nodes: Vec::new(),
-        led: false,
-    })
+    Ok(Outcome::installed(Vec::new(), false))
 }
 
 /// What is done to the bytes.

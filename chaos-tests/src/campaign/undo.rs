@@ -7,8 +7,8 @@
 //!
 //! A watchdog process ([`watch`]) undoes what has outlived its time, and everything when the harness is gone; `chaos heal`
 //! does the same by hand. Most faults of a local cluster end with the harness, because the proxy is part of it and the
-//! processes end with it; a stopped process does not, for it cannot notice. What must stay true: nothing is woken but the
-//! very process that was stopped, told by when it was born.
+//! processes end with it; a stopped process does not, for it cannot notice. What must stay true: nothing is woken, and no
+//! limit is lifted, but that of the very process that was struck, told by when it was born.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -19,11 +19,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
+use flott_chaos_basis::control::Lever;
 use flott_node::SharedClock;
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, ChildStdin, Command};
 
 use crate::cluster::processes;
+use crate::target::control::Control;
 
 /// The file in the directory of a run.
 pub const FILE: &str = "undo.jsonl";
@@ -42,6 +44,24 @@ pub enum Undo {
         pid: i32,
         #[expect(missing_docs, reason = "see above")]
         born: u64,
+    },
+    /// The process that was born then may open files as before. None: without a limit.
+    Files {
+        #[expect(missing_docs, reason = "the process")]
+        pid: i32,
+        #[expect(missing_docs, reason = "see above")]
+        born: u64,
+        #[expect(missing_docs, reason = "the limit that counts")]
+        soft: Option<u64>,
+        #[expect(missing_docs, reason = "the limit of the limit")]
+        hard: Option<u64>,
+    },
+    /// A lever of a process's page is off. It does nothing any more after its time anyway.
+    Release {
+        #[expect(missing_docs, reason = "the file")]
+        page: PathBuf,
+        /// Its number among [`Lever::ALL`].
+        lever: usize,
     },
     /// The harness's end undoes it.
     EndsWithHarness,
@@ -153,7 +173,23 @@ pub fn heal(journal: &Path, before_ms: i64) -> anyhow::Result<Vec<String>> {
                 processes::go_on(pid)?;
                 "woken"
             }
-            Undo::Wake { .. } => "its process is gone",
+            Undo::Files {
+                pid,
+                born,
+                soft,
+                hard,
+            } if processes::born(pid) == Some(born) => {
+                processes::limit_files(pid, soft, hard)?;
+                "may open files again"
+            }
+            Undo::Wake { .. } | Undo::Files { .. } => "its process is gone",
+            Undo::Release { page, lever } => match Lever::ALL.get(lever) {
+                Some(lever) if page.exists() => {
+                    Control::at(&page).release(*lever)?;
+                    "undone"
+                }
+                _ => "its page is gone",
+            },
             Undo::EndsWithHarness => "ended with the run",
         };
         done.push(format!("{}: {what}", entry.what));
@@ -246,6 +282,29 @@ mod tests {
             heal(journal.path(), i64::MAX).unwrap().is_empty(),
             "nothing twice"
         );
+    }
+
+    #[test]
+    fn a_lever_is_released_and_a_page_that_is_gone_is_no_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::create(directory.path(), SystemClock::shared()).unwrap();
+        let page = Control::create(&directory.path().join("page"), directory.path()).unwrap();
+        let gone = directory.path().join("gone");
+        for (path, lever) in [(page.path(), Lever::Full), (gone.as_path(), Lever::Hung)] {
+            let page = path.to_owned();
+            let lever = lever as usize;
+            journal
+                .begin(
+                    "disk",
+                    Duration::from_secs(5),
+                    Undo::Release { page, lever },
+                )
+                .unwrap();
+        }
+        page.press(Lever::Full, i64::MAX, 0, 1).unwrap();
+        let done = heal(journal.path(), i64::MAX).unwrap();
+        assert_eq!(done, ["disk: undone", "disk: its page is gone"]);
+        assert!(!page.is_on(Lever::Full).unwrap());
     }
 
     #[tokio::test]

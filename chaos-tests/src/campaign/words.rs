@@ -9,9 +9,13 @@ use crate::target::Node;
 /// What became of a step.
 pub fn outcome_of(struck: &Struck) -> String {
     match &struck.outcome {
-        Outcome::Installed { nodes, led } => {
+        Outcome::Installed { nodes, led, ended } => {
             let led = if *led { ", who led" } else { "" };
-            format!("{}{led}", names_of(nodes))
+            let ended = match ended.is_empty() {
+                true => String::new(),
+                false => format!("; ended by it: {}", names_of(ended)),
+            };
+            format!("{}{led}{ended}", names_of(nodes))
         }
         Outcome::Skipped(why) => format!("SKIPPED, {why}"),
         Outcome::Indeterminate(why) => format!("INDETERMINATE, {why}"),
@@ -100,6 +104,15 @@ pub fn text_of(report: &Report) -> String {
         line(
             "reference query",
             format!("{} rows without faults", report.reference_rows),
+        );
+    }
+    if let Some(bank) = &report.bank {
+        line(
+            "accounts",
+            format!(
+                "{} transfers acknowledged, {} not done, {} of unknown outcome, {} reads of all",
+                bank.done, bank.not_done, bank.unknown, bank.reads
+            ),
         );
     }
     if let Some(tenants) = &report.tenants {

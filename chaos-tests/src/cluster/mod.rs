@@ -30,7 +30,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-pub use binary::flott_binary;
+pub use binary::{beside, flott_binary};
 
 /// Debug builds on two cores start slowly; a healthy start takes a few seconds.
 const START_DEADLINE: Duration = Duration::from_secs(60);

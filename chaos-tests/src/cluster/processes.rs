@@ -1,11 +1,11 @@
-//! Signals to processes that a test started.
+//! Signals to processes that a test started, and limits of theirs.
 
 use std::io;
 use std::time::Duration;
 
 use anyhow::Context;
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit, test_kill_process};
 
 /// SIGKILL: the process has no say. It must be there.
 pub fn kill(pid: i32) -> anyhow::Result<()> {
@@ -96,6 +96,41 @@ fn parse_usage(statm: &str, stat: &str) -> Option<Usage> {
     })
 }
 
+/// How many files a process may have open: the limit that counts, and up to where it may be raised. None: no limit.
+pub fn file_limits(pid: i32) -> anyhow::Result<(Option<u64>, Option<u64>)> {
+    let path = format!("/proc/{pid}/limits");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    parse_file_limits(&text).with_context(|| format!("cannot understand {path}"))
+}
+
+fn parse_file_limits(limits: &str) -> Option<(Option<u64>, Option<u64>)> {
+    let mut lines = limits.lines();
+    let line = lines.find_map(|line| line.strip_prefix("Max open files"))?;
+    let mut numbers = line.split_whitespace().map(|word| match word {
+        "unlimited" => Some(None),
+        number => number.parse().ok().map(Some),
+    });
+    Some((numbers.next()??, numbers.next()??))
+}
+
+/// How many files a process has open.
+pub fn open_files(pid: i32) -> anyhow::Result<u64> {
+    let path = format!("/proc/{pid}/fd");
+    let open = std::fs::read_dir(&path).with_context(|| format!("cannot list {path}"))?;
+    Ok(open.count() as u64)
+}
+
+/// Sets what [`file_limits`] tells.
+pub fn limit_files(pid: i32, soft: Option<u64>, hard: Option<u64>) -> anyhow::Result<()> {
+    let limit = Rlimit {
+        current: soft,
+        maximum: hard,
+    };
+    prlimit(Some(known(pid)?), Resource::Nofile, limit)
+        .map(drop)
+        .with_context(|| format!("cannot limit the files of process {pid}"))
+}
+
 fn known(pid: i32) -> anyhow::Result<Pid> {
     Pid::from_raw(pid)
         .filter(|_| pid > 1)
@@ -115,6 +150,19 @@ mod tests {
             assert_eq!(is_over(&stat(state, threads)), over, "{state} {threads}");
         }
         assert!(!is_over(""));
+    }
+
+    #[test]
+    fn limits_of_files_are_read_and_set() {
+        let text = "Limit  Soft Limit  Hard Limit  Units\nMax open files            20000                unlimited            files\n";
+        assert_eq!(parse_file_limits(text), Some((Some(20_000), None)));
+        assert_eq!(parse_file_limits("Max open files  many  few"), None);
+        assert_eq!(parse_file_limits(""), None);
+        let own = i32::try_from(std::process::id()).unwrap();
+        let (soft, hard) = file_limits(own).unwrap();
+        limit_files(own, soft, hard).unwrap();
+        assert_eq!(file_limits(own).unwrap(), (soft, hard));
+        assert!(open_files(own).unwrap() > 2);
     }
 
     #[test]

@@ -6,8 +6,10 @@
 //! - [`sequence`]: no record is lost, twice, out of order or unknown.
 //! - [`jobs`]: what was acknowledged is there once, what has ended stays ended. [`checkpoint_log`]: completed checkpoints only
 //!   grow in number.
+//! - [`bank`]: money is neither made nor lost.
 //! - [`leaders`]: no term has two leaders. [`tenants`]: a namespace neither sees nor changes what is another's.
 
+pub mod bank;
 pub mod checkpoint_log;
 pub mod committed;
 pub mod jobs;

@@ -6,8 +6,10 @@
 //! ```
 //!
 //! A process ends with this one, even if this one is killed: its standard input closes. One that is stopped by SIGSTOP
-//! ends when it is woken, which [`crate::faults::undo`] sees to. What must stay true: a process that ends although nobody
-//! here ended it is noticed.
+//! ends when it is woken, which [`crate::campaign::undo`] sees to. What must stay true: a process that ends although nobody
+//! here ended it is noticed ([`ends`]).
+
+mod ends;
 
 use std::fs::OpenOptions;
 use std::net::SocketAddr;
@@ -16,16 +18,18 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use flott_node::SharedClock;
 use serde_json::Value;
 use tokio::process::{Child, ChildStdin, Command};
 
 use super::Node;
 use super::client::Client;
+use super::control::{Control, Library};
 use super::proxy::Proxy;
 use crate::cluster::jobmanager::free_port;
 use crate::cluster::processes;
+use ends::Excuse;
 
 /// For a cluster to come up: seconds on an idle machine, more for a debug build on a busy one.
 const START_BOUND: Duration = Duration::from_secs(120);
@@ -47,6 +51,8 @@ pub struct Shape {
     pub settings: Vec<String>,
     /// Environment of all processes.
     pub environment: Vec<(String, String)>,
+    /// What is loaded into them so that their clocks and disks can be changed; or why nothing is.
+    pub preload: Library,
 }
 
 /// The running cluster.
@@ -71,6 +77,7 @@ struct Place {
     running: Option<Running>,
     /// Left for good: replaced by another.
     retired: bool,
+    excuse: Excuse,
 }
 
 #[derive(Debug)]
@@ -108,6 +115,7 @@ impl Local {
                 ports: (0, 0),
                 running: None,
                 retired: false,
+                excuse: Excuse::default(),
             });
             local.start_process(Node::Taskmanager(number))?;
         }
@@ -155,6 +163,7 @@ impl Local {
             ports,
             running: None,
             retired: false,
+            excuse: Excuse::default(),
         });
         self.start_process(node)?;
         Ok(node)
@@ -219,6 +228,18 @@ impl Local {
         self.directory.join(format!("{node}.log"))
     }
 
+    /// The page that a process obeys, and whoever is started in its place; why it obeys none.
+    pub fn control(&self, node: Node) -> Result<Control, String> {
+        let obeyed = self.shape.preload.as_ref();
+        obeyed
+            .map(|_| Control::at(&self.page(node)))
+            .map_err(Clone::clone)
+    }
+
+    fn page(&self, node: Node) -> PathBuf {
+        self.directory.join(format!("{node}.page"))
+    }
+
     /// Starts a process that does not run.
     pub fn start_process(&self, node: Node) -> anyhow::Result<()> {
         let addresses = self.addresses().join(",");
@@ -257,6 +278,14 @@ impl Local {
         command.arg("--exit-with-stdin");
         for setting in own.iter().chain(&self.shape.settings) {
             command.args(["-D", setting]);
+        }
+        if let Ok(library) = &self.shape.preload {
+            let page = self.page(node);
+            let control = match page.exists() {
+                true => Control::at(&page),
+                false => Control::create(&page, &directory)?,
+            };
+            command.envs(control.environment(library));
         }
         let mut child = command
             .envs(self.shape.environment.iter().cloned())
@@ -336,37 +365,6 @@ impl Local {
         Ok(())
     }
 
-    /// Fails if a process has ended that nobody here ended.
-    pub fn check_alive(&self) -> anyhow::Result<()> {
-        for node in self.nodes() {
-            let mut places = self.places(node);
-            let place = places.iter_mut().find(|place| place.node == node);
-            let running = place.and_then(|place| place.running.as_mut());
-            if let Some(running) = running
-                && let Some(status) = running.child.try_wait()?
-            {
-                drop(places);
-                bail!("{node} ended by itself with {status}:\n{}", self.tail(node));
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes the handle of a running process; an error if it has ended by itself.
-    fn take(&self, node: Node) -> anyhow::Result<Option<Running>> {
-        let mut places = self.places(node);
-        let place = places.iter_mut().find(|place| place.node == node);
-        let running = place.and_then(|place| place.running.take());
-        drop(places);
-        let Some(mut running) = running else {
-            return Ok(None);
-        };
-        if let Some(status) = running.child.try_wait()? {
-            bail!("{node} ended by itself with {status}:\n{}", self.tail(node));
-        }
-        Ok(Some(running))
-    }
-
     /// The last lines of a process's log.
     pub fn tail(&self, node: Node) -> String {
         let text = std::fs::read(self.log(node)).unwrap_or_default();
@@ -375,12 +373,17 @@ impl Local {
         lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
     }
 
-    /// Lifts all rules, wakes whoever is stopped and starts whoever does not run.
+    /// Lifts all rules, makes clocks and disks right, wakes whoever is stopped and starts whoever does not run.
     pub fn heal(&self) -> anyhow::Result<()> {
         self.proxy.lift_all();
+        self.forgive();
         for node in self.nodes() {
+            if let Ok(control) = self.control(node) {
+                control.release_all()?;
+            }
             match self.pid(node) {
-                Some(pid) => processes::go_on(pid)?,
+                // One that has ended is for `check_alive` to find, and is not to hide what else went wrong.
+                Some(pid) => drop(processes::go_on(pid)),
                 None => self.start_process(node)?,
             }
         }

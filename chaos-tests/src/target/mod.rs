@@ -4,11 +4,12 @@
 //!   checkers, so a run that only observes needs nothing else.
 //! - [`local`]: a cluster of processes of our own, without root. [`proxy`]: a user-space network between them, which can
 //!   be cut and slowed for each pair; [`owner`]: which process is behind a connection.
-//! - [`store`]: an object store that can be broken.
+//! - [`control`]: the clock and the disk of a process of ours. [`store`]: an object store that can be broken.
 //!
 //! Must stay true: a process that is stopped or killed here was started here.
 
 pub mod client;
+pub mod control;
 pub mod local;
 pub mod owner;
 pub mod proxy;

@@ -211,6 +211,29 @@ fn put_of(key: &str, value: &str) -> wire::KvPut {
     }
 }
 
+/// Sets these keys, if none has changed since that revision of it.
+pub fn put_if_unchanged(
+    entries: &[(String, u64, impl std::fmt::Display)],
+) -> kv_request::Operation {
+    use wire::kv_compare::{Relation, Target};
+    let compare = entries.iter().map(|(key, revision, _)| wire::KvCompare {
+        key: key.to_owned().into(),
+        relation: Relation::Equal as i32,
+        target: Some(Target::ModRevision(*revision)),
+    });
+    let put = entries.iter().map(|(key, _, value)| wire::KvOperation {
+        kind: Some(wire::kv_operation::Kind::Put(put_of(
+            key,
+            &value.to_string(),
+        ))),
+    });
+    write(wire::kv_write::Kind::Txn(wire::KvTxn {
+        compare: compare.collect(),
+        success: put.collect(),
+        ..Default::default()
+    }))
+}
+
 /// Deletes keys.
 pub fn delete(keys: wire::KvKeys) -> kv_request::Operation {
     write(wire::kv_write::Kind::Delete(wire::KvDelete {

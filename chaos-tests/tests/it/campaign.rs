@@ -146,6 +146,79 @@ async fn an_abusive_namespace_is_held_to_its_quota_and_changes_nothing_of_anothe
     Ok(())
 }
 
+/// A plan with these steps, four seconds each and two apart: kind, whom, amount.
+fn with_steps(dry: &str, steps: &[(&str, &str, u64)]) -> anyhow::Result<Value> {
+    let mut plan: Value = serde_json::from_str(dry)?;
+    let steps = (0..).zip(steps).map(|(number, (kind, whom, amount))| {
+        let whom = match *whom {
+            "worker" => serde_json::json!({ "worker": 0 }),
+            whom => whom.into(),
+        };
+        let at_ms = 500 + 6_000 * number;
+        serde_json::json!({ "at_ms": at_ms, "lasts_ms": 4_000, "kind": kind, "whom": whom, "amount": amount })
+    });
+    plan["steps"] = steps.collect();
+    Ok(plan)
+}
+
+#[tokio::test]
+async fn accounts_hold_while_disks_fail_and_clocks_jump_and_jobmanagers_end_by_it()
+-> anyhow::Result<()> {
+    let _alone = alone().await;
+    let directory = tempfile::tempdir()?;
+    let arguments = [
+        "run",
+        "--seed",
+        "9",
+        "--minutes",
+        "0.1",
+        "--faults",
+        "sync-error",
+        "--rate",
+        "1000",
+    ];
+    let dry = ["--workloads", "seq,bank", "--dry-run"];
+    let (code, said) = chaos(directory.path(), &[&arguments[..], &dry].concat()).await?;
+    ensure!(code == 0, "{said}");
+    let plan = with_steps(
+        &said,
+        &[
+            ("sync-error", "leader", 0),
+            ("clock-ahead", "leader", 3_600_000),
+            ("disk-hung", "leader", 0),
+            ("disk-full", "worker", 0),
+            ("clock-back", "everybody", 60_000),
+        ],
+    )?;
+    let file = directory.path().join("machine.json");
+    std::fs::write(&file, plan.to_string())?;
+    let file = file.to_str().context("text")?;
+    let (code, said) = chaos(directory.path(), &["replay", file, "--keep"]).await?;
+    let run = directory.path().join("replay");
+    let report = report(&run)?;
+    ensure!([0, i32::from(exit_code::UNKNOWN)].contains(&code), "{said}");
+    ensure!(
+        report["violations"].as_array().is_some_and(Vec::is_empty),
+        "{report:#}"
+    );
+    ensure!(report["bank"]["done"].as_u64() > Some(0), "{report:#}");
+    // Whose sync fails ends, and nobody minds.
+    ensure!(said.contains("ended by it: jobmanager-"), "{said}");
+    let (code, said) = chaos(directory.path(), &["check", run.to_str().context("text")?]).await?;
+    ensure!(code == 0, "judged again: {said}");
+
+    // Without the library nothing is shown, and it is said why.
+    let nowhere = ["--preload", "/nowhere/lib.so"];
+    let without = directory.path().join("without");
+    let arguments = [&arguments[..], &nowhere].concat();
+    let (code, said) = chaos(&without, &arguments).await?;
+    ensure!(code == i32::from(exit_code::UNKNOWN), "{code}: {said}");
+    for words in ["SKIPPED", nowhere[1], "cargo build", "never installed"] {
+        ensure!(said.contains(words), "{words}: {said}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_cluster_of_somebody_else_is_observed_and_nothing_is_broken() -> anyhow::Result<()> {
     let _alone = alone().await;

@@ -73,12 +73,18 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Final reads; the end of tenants; the files of the sequence job; its end.
+    /// Final reads, of accounts too; the end of tenants; the files of the sequence job; its end.
     pub(super) async fn end(&mut self, evidence: &mut Evidence) -> anyhow::Result<()> {
         if let Some(registers) = self.registers.clone() {
             let random = self.random.fork();
             let operations = &mut evidence.history.operations;
             final_reads(&registers, random, &self.clock, operations).await?;
+        }
+        if let Some(bank) = self.bank.clone() {
+            let random = self.random.fork();
+            let last = bank.close(&self.client, random).await?;
+            evidence.bank.push(last);
+            evidence.bank_closed = true;
         }
         if let Some(tenants) = self.tenants.clone() {
             // What goes with the noisy one must not be the steady one's.

@@ -29,8 +29,10 @@ use crate::invariants::sequence::{Extent, Reader};
 use crate::report::Finding;
 use crate::runs::Overdue;
 use crate::target::client::Client;
+use crate::target::control::Library;
 use crate::target::local::Local;
 use crate::target::store::Store;
+use crate::workload::bank::Bank;
 use crate::workload::reference::Reference;
 use crate::workload::registers::Registers;
 use crate::workload::sequence::sequence;
@@ -60,6 +62,8 @@ pub struct Course {
     pub directory: PathBuf,
     /// The `flott` program.
     pub binary: PathBuf,
+    /// What is loaded into it if the plan changes clocks or disks.
+    pub library: Library,
 }
 
 /// Everything that is needed while a run goes on.
@@ -72,6 +76,7 @@ struct Run<'a> {
     local: Option<Arc<Local>>,
     registers: Option<Arc<Registers>>,
     tenants: Option<Arc<Tenants>>,
+    bank: Option<Arc<Bank>>,
     /// The job of the reference query that runs under faults.
     reference: Option<String>,
     job: Option<SequenceJob>,
@@ -112,7 +117,7 @@ pub async fn run(
     };
     let (local, client) = match &course.place {
         Place::Local => {
-            let shape = shape(plan, &course.directory, store.as_deref());
+            let shape = shape(plan, &course.directory, store.as_deref(), &course.library);
             let directory = course.directory.join("cluster");
             let (local, client) = Local::start(&course.binary, &directory, shape, clock.clone())
                 .await
@@ -139,6 +144,7 @@ pub async fn run(
         local: local.clone(),
         registers: None,
         tenants: None,
+        bank: None,
         reference: None,
         job: None,
         reader: Reader::default(),
@@ -209,6 +215,14 @@ impl Run<'_> {
             clients = load::work_registers(&registers, &mut self.random, &stop);
             self.registers = Some(registers);
         }
+        let mut tellers = JoinSet::new();
+        if plan.workloads.contains(&Workload::Bank) {
+            let prefix = format!("{}/{name}/", load::NAME);
+            let random = self.random.fork();
+            let bank = Bank::open(&self.client, &prefix, self.start, random).await?;
+            tellers = bank.work(&mut self.random, &stop);
+            self.bank = Some(bank);
+        }
         if plan.workloads.contains(&Workload::Jobs) {
             let (client, observer) = (Arc::clone(&self.client), Arc::clone(&self.observer));
             let directory = self.course.directory.clone();
@@ -252,6 +266,9 @@ impl Run<'_> {
         while let Some(operations) = asking.join_next().await {
             let history = &mut evidence.tenancy.history;
             history.operations.extend(operations?);
+        }
+        while let Some(events) = tellers.join_next().await {
+            evidence.bank.extend(events?);
         }
         let ended = match lived {
             Ok(()) => self.end(evidence).await,
@@ -347,6 +364,7 @@ impl Run<'_> {
                 store,
                 job,
                 clock: self.clock.clone(),
+                replacing: tokio::sync::Mutex::default(),
             };
             let told = self.told;
             // A run that breaks off must show what it was broken by.

@@ -19,11 +19,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 
 use super::judge::Report;
-use super::leftovers::{read_history, read_json, read_lines, read_tenancy};
+use super::leftovers::{read_bank, read_history, read_json, read_lines, read_tenancy};
 use super::observe::Led;
-use super::plan::Plan;
+use super::plan::{Plan, Workload};
 use super::strike::Struck;
 use crate::history::Operation;
+use crate::invariants::bank;
 use crate::invariants::checkpoint_log::Listed;
 use crate::invariants::jobs;
 use crate::invariants::tenants::Event;
@@ -44,6 +45,7 @@ pub struct Material {
     pub checkpoints: Vec<Listed>,
     pub operations: Vec<Operation>,
     pub tenants: Vec<Event>,
+    pub bank: Vec<bank::Event>,
 }
 
 impl Material {
@@ -59,14 +61,18 @@ impl Material {
             complaints.join("; ")
         );
         Ok(Self {
-            plan,
             report: read_json(&at("report.json"))?,
             struck: read_lines(&at("faults.jsonl"))?,
             led: read_lines(&at("leaders.jsonl"))?,
             jobs: read_lines(&at("jobs.jsonl"))?,
             checkpoints: read_lines(&at("checkpoints.jsonl"))?,
             tenants: read_tenancy(directory)?.events,
+            bank: match plan.workloads.contains(&Workload::Bank) {
+                true => read_bank(directory)?,
+                false => Vec::new(),
+            },
             operations: read_history(&at("history.jsonl"))?.operations,
+            plan,
         })
     }
 }

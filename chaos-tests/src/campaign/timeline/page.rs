@@ -125,6 +125,7 @@ fn legend(out: &mut String) -> fmt::Result {
         ("network", "cut off, slowed"),
         ("store", "object store"),
         ("operation", "an operator's doing"),
+        ("machine", "clock, disk, limits"),
         ("planned", "as planned"),
         ("planned skipped", "skipped"),
         ("indeterminate", "nobody knows"),

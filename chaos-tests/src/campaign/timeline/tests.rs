@@ -14,7 +14,7 @@ use crate::campaign::strike::{Outcome, Struck};
 use crate::history::{Action, Operation, Outcome as Answer, Value};
 use crate::invariants::checkpoint_log::{Listed, Seen as Checkpoint};
 use crate::invariants::jobs::{Event, Seen as Job};
-use crate::invariants::tenants;
+use crate::invariants::{bank, tenants};
 use crate::report::Finding;
 use crate::target::Node;
 
@@ -105,10 +105,7 @@ fn eventful() -> (Plan, Evidence) {
         step(Kind::Transfer, 8_000),
         step(Kind::StoreOutage, 12_000),
     ];
-    let killed = Outcome::Installed {
-        nodes: vec![Node::Jobmanager(2)],
-        led: true,
-    };
+    let killed = Outcome::installed(vec![Node::Jobmanager(2)], true);
     let mut evidence = Evidence {
         struck: vec![
             struck(steps[0], killed),
@@ -175,6 +172,7 @@ fn material(plan: Plan, evidence: &Evidence) -> Material {
         checkpoints: evidence.seen.checkpoints.clone(),
         operations: evidence.history.operations.clone(),
         tenants: evidence.tenancy.events.clone(),
+        bank: evidence.bank.clone(),
     }
 }
 
@@ -348,11 +346,11 @@ fn a_page_says_everything_in_words_and_needs_nothing_from_elsewhere() {
 #[test]
 fn every_kind_of_fault_and_every_struck_member_has_a_lane() {
     let steps: Vec<Step> = (0..)
-        .zip(Kind::ALL)
+        .zip(Kind::all())
         .map(|(number, kind)| step(kind, number * 3_000))
         .collect();
     let nodes = vec![Node::Jobmanager(4), Node::Taskmanager(1)];
-    let installed = Outcome::Installed { nodes, led: false };
+    let installed = Outcome::installed(nodes, false);
     let evidence = Evidence {
         struck: steps
             .iter()
@@ -363,7 +361,7 @@ fn every_kind_of_fault_and_every_struck_member_has_a_lane() {
         ..Evidence::default()
     };
     let lanes = lanes(&material(plan(steps), &evidence));
-    for kind in Kind::ALL {
+    for kind in Kind::all() {
         assert_eq!(bars(&lanes, &format!("{kind} (1)")).len(), 2, "{kind}");
     }
     // One that came later, in the place of another, too.
@@ -371,7 +369,7 @@ fn every_kind_of_fault_and_every_struck_member_has_a_lane() {
         let expected = if node == "jobmanager-3" {
             0
         } else {
-            Kind::ALL.len()
+            Kind::all().count()
         };
         assert_eq!(bars(&lanes, node).len(), expected, "{node}");
     }
@@ -389,6 +387,34 @@ fn faults_of_one_kind_at_the_same_time_lie_below_each_other() {
         .map(|row| row.iter().map(|bar| bar.from_ms).collect())
         .collect();
     assert_eq!(begins, [vec![1_000, 3_500], vec![2_000]]);
+}
+
+#[test]
+fn transfers_are_counted_by_what_became_of_them() {
+    let moved = |ended_ms: u64, fate| bank::Event::Moved {
+        from: 0,
+        to: 1,
+        amount: 1,
+        called_ns: 0,
+        ended_ns: ended_ms * 1_000_000,
+        fate,
+    };
+    let evidence = Evidence {
+        length_ms: 3_000,
+        bank: vec![
+            moved(500, bank::Fate::Done),
+            moved(1_200, bank::Fate::NotDone),
+            moved(1_300, bank::Fate::NotDone),
+            moved(2_900, bank::Fate::Unknown),
+        ],
+        ..Evidence::default()
+    };
+    let lanes = lanes(&material(plan(Vec::new()), &evidence));
+    let Content::Strip(strip) = &lane(&lanes, "transfers (4, 2 not done, 1 unknown)").content
+    else {
+        panic!("counts are a strip");
+    };
+    assert_eq!(strip.columns, [[1, 0, 0], [0, 2, 0], [0, 0, 1]]);
 }
 
 #[test]

@@ -74,7 +74,7 @@ fn struck(material: &Material, node: Node) -> Vec<Vec<Bar>> {
 }
 
 fn bar(struck: &Struck, node: Node) -> Option<Bar> {
-    let Outcome::Installed { nodes, led } = &struck.outcome else {
+    let Outcome::Installed { nodes, led, ended } = &struck.outcome else {
         return None;
     };
     if !nodes.contains(&node) {
@@ -88,11 +88,16 @@ fn bar(struck: &Struck, node: Node) -> Option<Bar> {
         look: look(kind),
         label: format!("{kind}{}", if alone { "*" } else { "" }),
         about: format!(
-            "{}: {} to {}{}",
+            "{}: {} to {}{}{}",
             struck.step.text(),
             seconds(struck.from_ms),
             seconds(struck.until_ms),
-            if alone { "; it led" } else { "" }
+            if alone { "; it led" } else { "" },
+            if ended.contains(&node) {
+                "; it ended by it"
+            } else {
+                ""
+            }
         ),
     })
 }
@@ -112,5 +117,15 @@ pub(super) fn look(kind: Kind) -> &'static str {
         Kind::Transfer | Kind::Restart | Kind::Replace | Kind::Rescale | Kind::Savepoint => {
             "operation"
         }
+        Kind::ClockAhead
+        | Kind::ClockBack
+        | Kind::DiskFull
+        | Kind::SyncError
+        | Kind::DiskSlow
+        | Kind::DiskHung
+        | Kind::FewFiles
+        | Kind::Busy
+        | Kind::BitFlip
+        | Kind::TornSnapshot => "machine",
     }
 }

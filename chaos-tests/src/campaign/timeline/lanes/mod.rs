@@ -78,6 +78,7 @@ pub fn groups(material: &Material) -> Vec<Group> {
         group("faults", faults::lanes(material)),
         group("jobs and checkpoints", jobs::lanes(material)),
         group("operations of registers", operations::lanes(material)),
+        group("accounts", operations::of_accounts(material)),
         group("tenants", tenants::lanes(material)),
     ];
     groups.retain(|group| !group.lanes.is_empty());

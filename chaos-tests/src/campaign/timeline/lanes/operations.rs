@@ -2,6 +2,7 @@
 
 use super::{Content, Lane, Material, Strip, length_ms};
 use crate::history::{Action, Outcome};
+use crate::invariants::bank::{Event, Fate};
 
 /// More columns than a screen has points show nothing more.
 const COLUMNS_MAX: u64 = 1_000;
@@ -36,6 +37,35 @@ pub(super) fn lanes(material: &Material) -> Vec<Lane> {
         strip(material, name, NAMES, counted)
     });
     lanes.flatten().collect()
+}
+
+/// Transfers between accounts, and reads of all of them.
+pub(super) fn of_accounts(material: &Material) -> Vec<Lane> {
+    let moved = material.bank.iter().filter_map(|event| match event {
+        Event::Moved { ended_ns, fate, .. } => {
+            let as_what = match fate {
+                Fate::Done => 0,
+                Fate::NotDone => 1,
+                Fate::Unknown => 2,
+            };
+            Some((ended_ns / 1_000_000, as_what))
+        }
+        Event::Read { .. } => None,
+    });
+    let read = material.bank.iter().filter_map(|event| match event {
+        Event::Read { ended_ns, .. } => Some((ended_ns / 1_000_000, 0)),
+        Event::Moved { .. } => None,
+    });
+    let lanes = [
+        strip(
+            material,
+            "transfers",
+            ["acknowledged", "not done", "unknown"],
+            moved,
+        ),
+        strip(material, "reads of all accounts", NAMES, read),
+    ];
+    lanes.into_iter().flatten().collect()
 }
 
 /// A lane of counts of what happened when, as which of the three; `None` if nothing did.
