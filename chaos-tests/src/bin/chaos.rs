@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use flott_chaos_tests::campaign::command::{self, ReplayArgs, RunArgs};
+use flott_chaos_tests::campaign::place::CannotRun;
 use flott_chaos_tests::campaign::{again, figures, undo};
 use flott_chaos_tests::cluster::network::Network;
 use flott_chaos_tests::cluster::{disks, flott_binary, room};
@@ -156,6 +157,10 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let code = match run(arguments).await {
         Ok(code) => code,
+        Err(error) if error.is::<CannotRun>() => {
+            say(&format!("SKIPPED, nothing was tested: {error}"));
+            exit_code::SKIPPED
+        }
         Err(error) => {
             say(&format!("chaos: {error:#}"));
             1

@@ -45,8 +45,8 @@ pub struct RunArgs {
     /// Minutes of faults in each run
     #[arg(long, default_value_t = 1.0)]
     pub minutes: f64,
-    /// Where: processes of its own on this machine, without root
-    #[arg(long, value_enum, default_value_t = Target::Local)]
+    /// How the processes of its own cluster are joined on this machine
+    #[arg(long, value_enum, default_value_t = Target::Local, conflicts_with = "observe_only")]
     pub target: Target,
     /// Break nothing: run the workloads and checkers on a cluster that is there
     #[arg(long, requires = "jobmanagers")]
@@ -89,13 +89,6 @@ pub struct RunArgs {
     pub keep: bool,
 }
 
-/// Kinds of places.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Target {
-    /// Processes of our own, and a network in user space.
-    Local,
-}
-
 /// `chaos replay`
 #[derive(Clone, Debug, Args)]
 pub struct ReplayArgs {
@@ -129,13 +122,14 @@ pub async fn run(
         .map(|minutes| clock.monotonic() + Duration::from_secs_f64(minutes.clamp(0.0, 1e6) * 60.0));
     let (place, kinds) = match arguments.observe_only {
         true => (Place::Observed(arguments.jobmanagers.clone()), Vec::new()),
-        false => (Place::Local, possible_kinds(arguments)?),
+        false => (Place::Own, possible_kinds(arguments)?),
     };
     let workloads = arguments
         .workloads
         .as_ref()
         .map(|all| all.iter().copied().collect());
     let wanted = Wanted {
+        target: arguments.target,
         length,
         kinds,
         all_kinds: arguments.faults.is_some(),
@@ -192,6 +186,7 @@ fn possible_kinds(arguments: &RunArgs) -> anyhow::Result<Vec<Kind>> {
     }
     let usual = Kind::USUAL
         .into_iter()
+        .filter(|kind| kind.is_drawn_on(target))
         .filter(|kind| store::AVAILABLE || !kind.is_of_store());
     // In the order of `More`, whatever the order in which they were named.
     let more = More::ALL
@@ -211,6 +206,9 @@ fn options_of(arguments: &RunArgs, seed: u64) -> String {
             .join(",")
     }
     let mut options = format!("--seed {seed} --minutes {}", arguments.minutes);
+    if !arguments.target.is_local() {
+        options += &format!(" --target {}", arguments.target);
+    }
     if let Some(faults) = &arguments.faults {
         options += &format!(" --faults {}", names(faults));
     }
@@ -250,7 +248,7 @@ pub async fn replay(
     let plan: Plan = read_json(&arguments.plan)?;
     let course = Course {
         length: plan.ends(),
-        place: Place::Local,
+        place: Place::Own,
         directory: directory.join("replay"),
         binary: binary(arguments.flott.as_deref())?,
         library: library(arguments.preload.as_deref()),
@@ -273,11 +271,11 @@ async fn one(
         .stdout
         .trim()
         .to_owned();
-    let place = match &course.place {
-        Place::Local => "local",
-        Place::Observed(_) => "observed",
-    };
     let plan = &course.plan;
+    let place = match &course.place {
+        Place::Own => plan.target.to_string(),
+        Place::Observed(_) => "observed".to_owned(),
+    };
     let title = format!(
         "CHAOS seed={} plan={} target={place} ({version})",
         plan.seed,
@@ -286,7 +284,7 @@ async fn one(
     let kinds: Vec<String> = plan.kinds().iter().map(ToString::to_string).collect();
     let knobs = &plan.knobs;
     let on = match &course.place {
-        Place::Local => format!(
+        Place::Own => format!(
             "{} JobManagers, {} TaskManagers of our own",
             knobs.jobmanagers, knobs.taskmanagers
         ),
@@ -312,7 +310,7 @@ async fn one(
     let evidence = carry_out(course, clock, say).await?;
     let (verdict, mut report) = judge(plan, &evidence);
     report.version = version;
-    report.place = place.to_owned();
+    report.place = place;
     std::fs::write(
         course.directory.join("report.json"),
         serde_json::to_vec_pretty(&report)?,
@@ -363,7 +361,7 @@ pub async fn shrink(
                 runs += 1;
                 let course = Course {
                     length: candidate.ends(),
-                    place: Place::Local,
+                    place: Place::Own,
                     directory: directory.join(format!("shrink-{runs}")),
                     binary: binary.clone(),
                     library: library.clone(),
@@ -403,6 +401,9 @@ pub fn heal(directory: &Path, say: &Say) -> anyhow::Result<()> {
         true => directory.join(undo::FILE),
         false => directory.to_owned(),
     };
+    if let Some(pid) = undo::harness(&journal)? {
+        anyhow::bail!("this run goes on, as process {pid}: end that first");
+    }
     let done = undo::heal(&journal, i64::MAX)?;
     for line in &done {
         say(line);

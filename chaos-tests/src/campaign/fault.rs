@@ -6,7 +6,7 @@ use std::time::Duration;
 use flott_chaos_basis::control::Lever;
 use serde::{Deserialize, Serialize};
 
-use crate::target::Node;
+use crate::target::{Node, Target};
 
 /// A kind of fault, or of what an operator does meanwhile.
 #[derive(
@@ -42,6 +42,17 @@ pub enum Kind {
     Reset,
     /// All that it says and hears goes through a line of `amount` bytes a second.
     Thin,
+    /// Of all frames that it sends and receives, `amount` of a thousand are lost.
+    Loss,
+    /// So many come twice.
+    Duplicate,
+    /// So many are overtaken by those behind them.
+    Reorder,
+    /// It is in a minority of the JobManagers, which is cut off together with the TaskManagers that the bits of `amount` name.
+    Split,
+    /// It alone is heard by two halves of the cluster, which do not hear each other; the bits of `amount` say which
+    /// TaskManagers are in the first.
+    Bridge,
     /// The object store does not answer.
     StoreOutage,
     /// The object store answers with 503.
@@ -81,9 +92,9 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// What is drawn from where nothing is said. The others are there only if they are asked for, so that seeds go on to mean
-    /// what they have meant.
-    pub const USUAL: [Self; 17] = [
+    /// What is drawn from where nothing is said, as far as the target has it ([`Self::is_drawn_on`]). The others are there only
+    /// if they are asked for, so that seeds go on to mean what they have meant.
+    pub const USUAL: [Self; 22] = [
         Self::Kill,
         Self::Pause,
         Self::Isolate,
@@ -93,6 +104,11 @@ impl Kind {
         Self::Slow,
         Self::Reset,
         Self::Thin,
+        Self::Loss,
+        Self::Duplicate,
+        Self::Reorder,
+        Self::Split,
+        Self::Bridge,
         Self::StoreOutage,
         Self::StoreRefusal,
         Self::StoreSlow,
@@ -136,6 +152,19 @@ impl Kind {
         matches!(self, Self::Replace | Self::BitFlip | Self::TornSnapshot)
     }
 
+    /// Whether it needs a network of frames: connections, which are all that a proxy sees, lose nothing.
+    pub fn is_of_frames(self) -> bool {
+        matches!(self, Self::Loss | Self::Duplicate | Self::Reorder)
+    }
+
+    /// Whether seeds draw it on that target. Seeds of `local` go on to mean what they have meant.
+    pub fn is_drawn_on(self, target: Target) -> bool {
+        match target {
+            Target::Local => !self.is_of_frames() && !matches!(self, Self::Split | Self::Bridge),
+            Target::Netns => true,
+        }
+    }
+
     /// Whether it is an operator's doing, or needs an operator: it takes as long as it takes, and leaves nothing to undo.
     pub fn is_operation(self) -> bool {
         matches!(
@@ -157,7 +186,9 @@ impl Kind {
             Self::Kill => range(200, 8_000),
             Self::Pause | Self::Isolate | Self::Deaf | Self::Mute => range(500, 8_000),
             Self::Flap | Self::Reset => range(2_000, 8_000),
+            Self::Split | Self::Bridge => range(1_000, 10_000),
             Self::Slow | Self::Thin => range(3_000, 12_000),
+            Self::Loss | Self::Duplicate | Self::Reorder => range(3_000, 12_000),
             Self::StoreOutage | Self::StoreRefusal | Self::StoreSlow => range(1_000, 12_000),
             Self::ClockAhead | Self::ClockBack => range(2_000, 12_000),
             Self::DiskFull | Self::SyncError | Self::FewFiles => range(500, 8_000),
@@ -182,6 +213,11 @@ impl fmt::Display for Kind {
             Self::Slow => "slow",
             Self::Reset => "reset",
             Self::Thin => "thin",
+            Self::Loss => "loss",
+            Self::Duplicate => "duplicate",
+            Self::Reorder => "reorder",
+            Self::Split => "split",
+            Self::Bridge => "bridge",
             Self::StoreOutage => "store-outage",
             Self::StoreRefusal => "store-refusal",
             Self::StoreSlow => "store-slow",
@@ -339,9 +375,10 @@ impl Step {
             Whom::Everybody => " everybody",
             Whom::Nobody => "",
         };
-        let amount = match self.amount {
-            0 => String::new(),
-            amount => format!(" {amount}"),
+        // Bits say nothing to people; who was struck is said where it is known.
+        let amount = match (self.kind, self.amount) {
+            (Kind::Split | Kind::Bridge, _) | (_, 0) => String::new(),
+            (_, amount) => format!(" {amount}"),
         };
         format!("{}{amount}{whom}", self.kind)
     }

@@ -7,6 +7,7 @@
 //!
 //! - [`fault`]: kinds of faults, whom they strike, and a step of a schedule. [`plan`]: a run from a seed; JSON. [`shrink`]:
 //!   smaller plans that might still fail.
+//! - [`lines`]: whose lines a fault of the network strikes.
 //! - [`undo`]: what undoes a fault, on disk before the fault; and healing by it when the harness is gone.
 //!   [`strike`]: carries steps out, and says which were installed. [`inside`]: those of clocks and disks. [`pressure`]: of
 //!   files and processors. [`damage`]: of files that are not as they were left. [`operate`]: what an operator does in between.
@@ -26,6 +27,7 @@ pub mod figures;
 pub mod inside;
 pub mod judge;
 pub mod leftovers;
+pub mod lines;
 pub mod load;
 pub mod observe;
 pub mod operate;

@@ -11,11 +11,16 @@ use crate::target::store::Store;
 /// Where a run takes place.
 #[derive(Clone, Debug)]
 pub enum Place {
-    /// Processes of our own.
-    Local,
+    /// Processes of our own, joined as the plan says.
+    Own,
     /// Somebody's cluster, by the addresses of its JobManagers. Nothing is broken there.
     Observed(Vec<String>),
 }
+
+/// This machine cannot do what was asked for: nothing was tested.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct CannotRun(pub String);
 
 /// The cluster that the plan wants, with everything that it stores below `directory`, or in `store`. The library is loaded
 /// only if the plan has something for it to do.

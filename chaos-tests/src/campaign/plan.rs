@@ -10,6 +10,7 @@ use flott_chaos_basis::random::Random;
 use serde::{Deserialize, Serialize};
 
 use super::fault::{Kind, Step, Whom};
+use crate::target::Target;
 
 /// The format of plans; an older one is refused.
 pub const VERSION: u32 = 1;
@@ -79,6 +80,9 @@ pub struct Plan {
     pub version: u32,
     /// Begins every choice that is made while the plan is carried out, too.
     pub seed: u64,
+    /// How the processes are joined.
+    #[serde(default, skip_serializing_if = "Target::is_local")]
+    pub target: Target,
     #[expect(missing_docs, reason = "see there")]
     pub knobs: Knobs,
     #[expect(missing_docs, reason = "see there")]
@@ -90,6 +94,8 @@ pub struct Plan {
 /// What a plan is made for.
 #[derive(Clone, Debug)]
 pub struct Wanted {
+    #[expect(missing_docs, reason = "see there")]
+    pub target: Target,
     /// Of the faults.
     pub length: Duration,
     /// Kinds to choose from.
@@ -128,6 +134,7 @@ impl Plan {
         Self {
             version: VERSION,
             seed,
+            target: wanted.target,
             knobs,
             workloads,
             steps,
@@ -351,6 +358,15 @@ fn choose_whom(random: &mut Random, kind: Kind, knobs: &Knobs) -> (Whom, u64) {
         Kind::Isolate | Kind::Deaf | Kind::Mute | Kind::Flap | Kind::Reset => (somebody, 0),
         Kind::Slow => (somebody, *random.pick(&[20, 60, 150])),
         Kind::Thin => (somebody, *random.pick(&[20_000, 200_000])),
+        Kind::Loss => (anybody(random, somebody), *random.pick(&[10, 50, 200])),
+        Kind::Duplicate | Kind::Reorder => (anybody(random, somebody), *random.pick(&[50, 300])),
+        Kind::Split | Kind::Bridge => {
+            let whom = match somebody {
+                Whom::Worker(number) => Whom::Follower(number),
+                jobmanager => jobmanager,
+            };
+            (whom, random.below(1_u64 << knobs.taskmanagers))
+        }
         Kind::StoreSlow => (Whom::Nobody, *random.pick(&[50, 300])),
         Kind::ClockAhead | Kind::ClockBack => {
             let all = [Whom::Jobmanagers, Whom::Everybody];
@@ -383,6 +399,14 @@ fn choose_whom(random: &mut Random, kind: Kind, knobs: &Knobs) -> (Whom, u64) {
     }
 }
 
+/// That process, or the network as a whole.
+fn anybody(random: &mut Random, somebody: Whom) -> Whom {
+    match random.percent(25) {
+        true => Whom::Everybody,
+        false => somebody,
+    }
+}
+
 /// The earliest moment from `at` on when fewer than [`OVERLAP_MAX`] faults are under way.
 fn first_time_with_room(steps: &[Step], at: u64) -> u64 {
     let faults = steps.iter().filter(|step| !step.kind.is_operation());
@@ -402,6 +426,7 @@ mod tests {
 
     fn wanted() -> Wanted {
         Wanted {
+            target: Target::Netns,
             length: Duration::from_secs(60),
             kinds: Kind::USUAL.to_vec(),
             all_kinds: false,
@@ -421,6 +446,29 @@ mod tests {
             assert_eq!(plan.complaints(), Vec::<String>::new(), "{plan:?}");
         }
         assert_ne!(Plan::from_seed(1, &wanted()), Plan::from_seed(2, &wanted()));
+    }
+
+    #[test]
+    fn seeds_of_local_go_on_to_mean_what_they_have_meant() {
+        let of_local = |kind: &Kind| kind.is_drawn_on(Target::Local);
+        let wanted = Wanted {
+            target: Target::Local,
+            kinds: Kind::USUAL.into_iter().filter(of_local).collect(),
+            ..wanted()
+        };
+        // From before there was another target.
+        for (seed, digest) in [
+            (7, "ffbb11ea7d1d9858"),
+            (8, "618a759e8a34210d"),
+            (9, "9529f3092b849473"),
+        ] {
+            let plan = Plan::from_seed(seed, &wanted);
+            assert_eq!(plan.digest(), digest, "{plan:?}");
+            let json = serde_json::to_value(&plan).unwrap();
+            assert!(json.get("target").is_none(), "{json}");
+        }
+        let of_frames = |kind: &Kind| kind.is_of_frames();
+        assert!(!wanted.kinds.iter().any(of_frames));
     }
 
     #[test]

@@ -52,10 +52,12 @@ mod tests {
     use super::*;
     use crate::campaign::fault::Kind;
     use crate::campaign::plan::Wanted;
+    use crate::target::Target;
 
     #[test]
     fn every_smaller_plan_has_less_and_shrinking_comes_to_an_end() {
         let wanted = Wanted {
+            target: Target::Netns,
             length: Duration::from_secs(120),
             kinds: Kind::USUAL.to_vec(),
             all_kinds: true,

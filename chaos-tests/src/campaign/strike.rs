@@ -12,13 +12,14 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use super::fault::{Kind, Step};
+use super::lines::{pairs, rule, struck};
 use super::undo::{Journal, Undo};
 use super::{damage, inside, operate, pressure};
 use crate::cluster::processes;
 use crate::target::Node;
 use crate::target::client::Client;
 use crate::target::local::Local;
-use crate::target::proxy::{Pair, Rule};
+use crate::target::netns::switch::Tally;
 use crate::target::store::{Store, Trouble};
 
 /// A flapping process is away for so long, then back for so long.
@@ -34,7 +35,7 @@ pub struct Site {
     #[expect(missing_docs, reason = "its name says it")]
     pub client: Arc<Client>,
     #[expect(missing_docs, reason = "its name says it")]
-    pub journal: Journal,
+    pub journal: Arc<Journal>,
     /// None: checkpoints lie in a directory.
     pub store: Option<Arc<Store>>,
     /// The sequence job.
@@ -125,6 +126,7 @@ async fn strike(step: &Step, site: &Site) -> anyhow::Result<Outcome> {
         Ok(nodes) => nodes,
         Err(why) => return Ok(Outcome::Skipped(why)),
     };
+    let nodes = struck(step, nodes, &local.nodes());
     let led = leader.is_some_and(|leader| nodes.contains(&leader));
     let installed = |nodes: Vec<Node>| match nodes.is_empty() {
         false => Outcome::installed(nodes, led),
@@ -134,16 +136,28 @@ async fn strike(step: &Step, site: &Site) -> anyhow::Result<Outcome> {
     match step.kind {
         Kind::Kill => kill(step, site, nodes, lasts).await.map(installed),
         Kind::Pause => pause(step, site, nodes, lasts).await.map(installed),
-        Kind::Isolate | Kind::Deaf | Kind::Mute | Kind::Slow | Kind::Thin => {
-            let pairs = pairs(step.kind, &nodes, &local.nodes());
-            let id = site
-                .journal
-                .begin(&step.text(), lasts, Undo::EndsWithHarness)?;
-            let rule = local.proxy.lay(pairs, rule(step));
-            site.clock.sleep(lasts).await;
-            local.proxy.lift(rule);
-            site.journal.done(id)?;
+        Kind::Isolate
+        | Kind::Deaf
+        | Kind::Mute
+        | Kind::Slow
+        | Kind::Thin
+        | Kind::Split
+        | Kind::Bridge => {
+            trouble_lines(step, site, &nodes, lasts).await?;
             Ok(installed(nodes))
+        }
+        Kind::Loss | Kind::Duplicate | Kind::Reorder => {
+            if !local.network.has_frames() {
+                let why =
+                    "a proxy carries connections, which lose nothing: --target netns has frames";
+                return Ok(Outcome::Skipped(why.to_owned()));
+            }
+            let before = count(step.kind, local.network.tally());
+            trouble_lines(step, site, &nodes, lasts).await?;
+            Ok(match count(step.kind, local.network.tally()) - before {
+                0 => Outcome::Skipped("it met no frame".to_owned()),
+                _ => installed(nodes),
+            })
         }
         Kind::Flap => flap(step, site, &nodes, lasts)
             .await
@@ -155,10 +169,9 @@ async fn strike(step: &Step, site: &Site) -> anyhow::Result<Outcome> {
             let end = site.clock.monotonic() + lasts;
             let mut broken = 0;
             while site.clock.monotonic() < end {
-                broken += nodes
-                    .iter()
-                    .map(|node| local.proxy.reset(*node))
-                    .sum::<usize>();
+                for node in &nodes {
+                    broken += local.network.reset(*node).await?;
+                }
                 site.clock.sleep(RESET_EVERY).await;
             }
             site.journal.done(id)?;
@@ -183,6 +196,32 @@ async fn strike(step: &Step, site: &Site) -> anyhow::Result<Outcome> {
         Kind::Busy => pressure::busy(step, site).await,
         Kind::BitFlip | Kind::TornSnapshot => damage::strike(step, site, nodes, leader).await,
     }
+}
+
+/// Of what a kind does to frames, how often it was done.
+fn count(kind: Kind, tally: Tally) -> u64 {
+    match kind {
+        Kind::Loss => tally.lost,
+        Kind::Duplicate => tally.doubled,
+        _ => tally.overtaken,
+    }
+}
+
+async fn trouble_lines(
+    step: &Step,
+    site: &Site,
+    nodes: &[Node],
+    lasts: Duration,
+) -> anyhow::Result<()> {
+    let pairs = pairs(step, nodes, &site.local.nodes());
+    let id = site
+        .journal
+        .begin(&step.text(), lasts, Undo::EndsWithHarness)?;
+    let rules = site.local.network.rules();
+    let number = rules.lay(pairs, rule(step));
+    site.clock.sleep(lasts).await;
+    rules.lift(number);
+    site.journal.done(id)
 }
 
 async fn kill(
@@ -250,16 +289,16 @@ async fn pause(
 }
 
 async fn flap(step: &Step, site: &Site, nodes: &[Node], lasts: Duration) -> anyhow::Result<()> {
-    let proxy = &site.local.proxy;
+    let rules = site.local.network.rules();
     let id = site
         .journal
         .begin(&step.text(), lasts, Undo::EndsWithHarness)?;
     let end = site.clock.monotonic() + lasts;
-    let pairs = pairs(Kind::Isolate, nodes, &site.local.nodes());
+    let pairs = pairs(step, nodes, &site.local.nodes());
     while site.clock.monotonic() < end {
-        let rule = proxy.lay(pairs.clone(), rule(step));
+        let number = rules.lay(pairs.clone(), rule(step));
         site.clock.sleep(FLAP).await;
-        proxy.lift(rule);
+        rules.lift(number);
         site.clock.sleep(FLAP).await;
     }
     site.journal.done(id)
@@ -282,54 +321,4 @@ async fn trouble_store(step: &Step, site: &Site, lasts: Duration) -> anyhow::Res
     store.lift(number);
     site.journal.done(id)?;
     Ok(Outcome::installed(Vec::new(), false))
-}
-
-/// What is done to the bytes.
-fn rule(step: &Step) -> Rule {
-    match step.kind {
-        Kind::Slow => Rule {
-            delay: Duration::from_millis(step.amount),
-            ..Rule::default()
-        },
-        Kind::Thin => Rule {
-            bandwidth: step.amount,
-            ..Rule::default()
-        },
-        _ => Rule {
-            cut: true,
-            ..Rule::default()
-        },
-    }
-}
-
-/// The directed pairs between the struck and the rest.
-fn pairs(kind: Kind, struck: &[Node], all: &[Node]) -> Vec<Pair> {
-    let mut pairs = Vec::new();
-    for inside in struck {
-        for outside in all.iter().filter(|node| !struck.contains(node)) {
-            if kind != Kind::Mute {
-                pairs.push((*outside, *inside));
-            }
-            if kind != Kind::Deaf {
-                pairs.push((*inside, *outside));
-            }
-        }
-    }
-    pairs
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cut_separates_the_struck_from_the_rest() {
-        let [one, two] = [1, 2].map(Node::Jobmanager);
-        let worker = Node::Taskmanager(1);
-        let all = [one, two, worker];
-        assert_eq!(pairs(Kind::Deaf, &[one], &all), [(two, one), (worker, one)]);
-        assert_eq!(pairs(Kind::Mute, &[one], &all), [(one, two), (one, worker)]);
-        assert_eq!(pairs(Kind::Isolate, &[one], &all).len(), 4);
-        assert_eq!(pairs(Kind::Isolate, &[one, two], &all).len(), 4);
-    }
 }

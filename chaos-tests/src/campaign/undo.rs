@@ -6,9 +6,9 @@
 //! ```
 //!
 //! A watchdog process ([`watch`]) undoes what has outlived its time, and everything when the harness is gone; `chaos heal`
-//! does the same by hand. Most faults of a local cluster end with the harness, because the proxy is part of it and the
-//! processes end with it; a stopped process does not, for it cannot notice. What must stay true: nothing is woken, and no
-//! limit is lifted, but that of the very process that was struck, told by when it was born.
+//! does the same by hand. Most faults end with the harness, because proxy or switch are part of it and the processes end
+//! with it; a stopped process does not, for it cannot notice, and names of network namespaces do not. What must stay true:
+//! nothing is woken, and no limit is lifted, but that of the very process that was struck, told by when it was born.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -26,11 +26,15 @@ use tokio::process::{Child, ChildStdin, Command};
 
 use crate::cluster::processes;
 use crate::target::control::Control;
+use crate::target::netns::names;
 
 /// The file in the directory of a run.
 pub const FILE: &str = "undo.jsonl";
 /// After its time to live, a fault is left to the harness for so long.
 const GRACE: Duration = Duration::from_secs(15);
+/// When something expires that lasts as long as the run: later than every moment at which somebody looks, but for the
+/// last look.
+const NEVER_MS: i64 = i64::MAX - 1;
 /// How often the watchdog looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -62,6 +66,13 @@ pub enum Undo {
         page: PathBuf,
         /// Its number among [`Lever::ALL`].
         lever: usize,
+    },
+    /// The network namespaces that the harness has made are removed. Until it ends, it needs them.
+    RemoveNamespaces {
+        #[expect(missing_docs, reason = "the harness")]
+        pid: i32,
+        #[expect(missing_docs, reason = "see above")]
+        born: u64,
     },
     /// The harness's end undoes it.
     EndsWithHarness,
@@ -118,12 +129,21 @@ impl Journal {
 
     /// On disk when this returns; then the fault may be applied. Its number.
     pub fn begin(&self, what: &str, lasts: Duration, undo: Undo) -> anyhow::Result<u64> {
+        self.begin_until(what, self.clock.now_ms() + lasts.as_millis() as i64, undo)
+    }
+
+    /// The same for what lasts as long as the run, however long that is.
+    pub fn begin_for_the_run(&self, what: &str, undo: Undo) -> anyhow::Result<u64> {
+        self.begin_until(what, NEVER_MS, undo)
+    }
+
+    fn begin_until(&self, what: &str, expires_ms: i64, undo: Undo) -> anyhow::Result<u64> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.1 += 1;
         let entry = Entry {
             id: open.1,
             what: what.to_owned(),
-            expires_ms: self.clock.now_ms() + lasts.as_millis() as i64,
+            expires_ms,
             undo,
         };
         let id = entry.id;
@@ -164,10 +184,11 @@ pub fn pending(journal: &Path) -> anyhow::Result<Vec<Entry>> {
 /// Undoes everything pending that expired before `before_ms`; what was done about each.
 pub fn heal(journal: &Path, before_ms: i64) -> anyhow::Result<Vec<String>> {
     let mut done = Vec::new();
-    for entry in pending(journal)? {
-        if entry.expires_ms >= before_ms {
-            continue;
-        }
+    let mut expired = pending(journal)?;
+    expired.retain(|entry| entry.expires_ms < before_ms);
+    // Last what may fail: a process that is stopped needs nothing but a signal.
+    expired.sort_by_key(|entry| matches!(entry.undo, Undo::RemoveNamespaces { .. }));
+    for entry in expired {
         let what = match entry.undo {
             Undo::Wake { pid, born } if processes::born(pid) == Some(born) => {
                 processes::go_on(pid)?;
@@ -190,6 +211,13 @@ pub fn heal(journal: &Path, before_ms: i64) -> anyhow::Result<Vec<String>> {
                 }
                 _ => "its page is gone",
             },
+            Undo::RemoveNamespaces { pid, born } if is_another(pid, born) => {
+                "left alone: another process has the number of the one that made them"
+            }
+            Undo::RemoveNamespaces { pid, .. } => match names::remove_all(pid.cast_unsigned())? {
+                0 => "there were none",
+                _ => "removed",
+            },
             Undo::EndsWithHarness => "ended with the run",
         };
         done.push(format!("{}: {what}", entry.what));
@@ -199,12 +227,30 @@ pub fn heal(journal: &Path, before_ms: i64) -> anyhow::Result<Vec<String>> {
     Ok(done)
 }
 
+/// The harness that still needs what would be removed; None if it is gone.
+pub fn harness(journal: &Path) -> anyhow::Result<Option<i32>> {
+    let needs = |entry: Entry| match entry.undo {
+        Undo::RemoveNamespaces { pid, born } => {
+            (processes::is_alive(pid) && !is_another(pid, born)).then_some(pid)
+        }
+        _ => None,
+    };
+    Ok(pending(journal)?.into_iter().find_map(needs))
+}
+
+/// Whether that number is another process's by now.
+fn is_another(pid: i32, born: u64) -> bool {
+    processes::born(pid).is_some_and(|now| now != born)
+}
+
 /// Starts the watchdog of a run: this program, as `chaos watchdog`. It ends when its standard input, held here, closes.
 pub fn watchdog(journal: &Path) -> anyhow::Result<(Child, ChildStdin)> {
     let program = std::env::current_exe().context("this program has no path")?;
     let mut child = Command::new(program)
         .arg("watchdog")
         .arg(journal)
+        // So that Ctrl-C ends the harness, and not whoever is to clean up behind it.
+        .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
@@ -305,6 +351,34 @@ mod tests {
         let done = heal(journal.path(), i64::MAX).unwrap();
         assert_eq!(done, ["disk: undone", "disk: its page is gone"]);
         assert!(!page.is_on(Lever::Full).unwrap());
+    }
+
+    #[test]
+    fn what_lasts_as_long_as_the_run_is_undone_only_when_that_is_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::create(directory.path(), SystemClock::shared()).unwrap();
+        // No process has this number, so none has namespaces.
+        let (pid, born) = (i32::MAX, 1);
+        let undo = Undo::RemoveNamespaces { pid, born };
+        journal.begin_for_the_run("namespaces", undo).unwrap();
+        let far_off_ms = SystemClock::shared().now_ms() + 1_000_000_000_000;
+        assert!(heal(journal.path(), far_off_ms).unwrap().is_empty());
+        assert_eq!(harness(journal.path()).unwrap(), None);
+        let done = heal(journal.path(), i64::MAX).unwrap();
+        assert_eq!(done, ["namespaces: there were none"]);
+
+        let own = i32::try_from(std::process::id()).unwrap();
+        let born = processes::born(own).unwrap();
+        let begin = |born| {
+            let undo = Undo::RemoveNamespaces { pid: own, born };
+            journal.begin_for_the_run("namespaces", undo).unwrap();
+        };
+        begin(born + 1);
+        assert_eq!(harness(journal.path()).unwrap(), None);
+        let done = heal(journal.path(), i64::MAX).unwrap();
+        assert!(done[0].contains("left alone"), "{done:?}");
+        begin(born);
+        assert_eq!(harness(journal.path()).unwrap(), Some(own));
     }
 
     #[tokio::test]

@@ -24,6 +24,7 @@ const PATIENCE: &str = "5 s";
 pub struct Client {
     binary: PathBuf,
     addresses: Mutex<Vec<String>>,
+    is_insecure: bool,
     /// What waits are measured with.
     pub clock: SharedClock,
 }
@@ -34,7 +35,24 @@ impl Client {
         Self {
             binary,
             addresses: Mutex::new(addresses),
+            is_insecure: false,
             clock,
+        }
+    }
+
+    /// The same, in plain text also beyond loopback.
+    pub fn insecure(self) -> Self {
+        Self {
+            is_insecure: true,
+            ..self
+        }
+    }
+
+    /// What every verb is told about how to connect.
+    pub fn security(&self) -> &'static [&'static str] {
+        match self.is_insecure {
+            true => &["--insecure"],
+            false => &[],
         }
     }
 
@@ -62,6 +80,7 @@ impl Client {
         let addresses = self.addresses().join(",");
         let mut all = arguments.to_vec();
         all.extend(["-m", &addresses, "--timeout", PATIENCE]);
+        all.extend(self.security());
         flott(&self.binary, &all).await
     }
 

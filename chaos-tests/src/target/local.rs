@@ -1,8 +1,8 @@
-//! A cluster of processes of our own on this machine, reached through a [`Proxy`]. No root.
+//! A cluster of processes of our own on this machine, joined by a [`Network`].
 //!
 //! ```text
-//! jobmanager-N  listens on a port of its own; everybody knows it by a port of the proxy
-//! taskmanager-N knows the JobManagers by the proxy's ports
+//! jobmanager-N  listens at a place of its own; everybody knows it by the address that the network gives it
+//! taskmanager-N knows the JobManagers by these addresses
 //! ```
 //!
 //! A process ends with this one, even if this one is killed: its standard input closes. One that is stopped by SIGSTOP
@@ -12,7 +12,6 @@
 mod ends;
 
 use std::fs::OpenOptions;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,13 +20,12 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use flott_node::SharedClock;
 use serde_json::Value;
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::process::{Child, ChildStdin};
 
 use super::Node;
 use super::client::Client;
 use super::control::{Control, Library};
-use super::proxy::Proxy;
-use crate::cluster::jobmanager::free_port;
+use super::network::{Network, Seat};
 use crate::cluster::processes;
 use ends::Excuse;
 
@@ -63,8 +61,8 @@ pub struct Local {
     shape: Shape,
     jobmanagers: Mutex<Vec<Place>>,
     taskmanagers: Mutex<Vec<Place>>,
-    /// The network between the processes.
-    pub proxy: Arc<Proxy>,
+    /// What lies between the processes.
+    pub network: Network,
     clock: SharedClock,
 }
 
@@ -72,8 +70,7 @@ pub struct Local {
 #[derive(Debug)]
 struct Place {
     node: Node,
-    /// Where a JobManager listens, and the port by which it is known.
-    ports: (u16, u16),
+    seat: Seat,
     running: Option<Running>,
     /// Left for good: replaced by another.
     retired: bool,
@@ -93,6 +90,7 @@ impl Local {
         binary: &Path,
         directory: &Path,
         shape: Shape,
+        network: Network,
         clock: SharedClock,
     ) -> anyhow::Result<(Arc<Self>, Client)> {
         let local = Arc::new(Self {
@@ -100,7 +98,7 @@ impl Local {
             directory: directory.to_owned(),
             jobmanagers: Mutex::default(),
             taskmanagers: Mutex::default(),
-            proxy: Proxy::new(clock.clone()),
+            network,
             clock: clock.clone(),
             shape,
         });
@@ -108,16 +106,13 @@ impl Local {
             local.add_jobmanager().await?;
         }
         let client = Client::new(binary.to_owned(), local.addresses(), clock);
+        let client = match local.network.is_beyond_loopback() {
+            true => client.insecure(),
+            false => client,
+        };
         local.make_cluster(&client).await?;
         for number in 1..=local.shape.taskmanagers {
-            local.places(Node::Taskmanager(number)).push(Place {
-                node: Node::Taskmanager(number),
-                ports: (0, 0),
-                running: None,
-                retired: false,
-                excuse: Excuse::default(),
-            });
-            local.start_process(Node::Taskmanager(number))?;
+            local.add(Node::Taskmanager(number)).await?;
         }
         let wanted = local.shape.taskmanagers as usize;
         let registered = |status: &Value| {
@@ -140,10 +135,11 @@ impl Local {
 
     async fn make_cluster(&self, client: &Client) -> anyhow::Result<()> {
         let addresses = self.addresses().join(",");
+        let mut arguments = vec!["cluster", "init", "-m", &addresses];
+        arguments.extend(client.security());
         let init = async || {
             self.check_alive()?;
-            let answer =
-                crate::cluster::flott(&self.binary, &["cluster", "init", "-m", &addresses]).await?;
+            let answer = crate::cluster::flott(&self.binary, &arguments).await?;
             ensure!(answer.code == Some(0), "{}", answer.stderr.trim());
             Ok(())
         };
@@ -155,18 +151,20 @@ impl Local {
     /// Starts one more JobManager, which belongs to no cluster yet.
     pub async fn add_jobmanager(&self) -> anyhow::Result<Node> {
         let node = Node::Jobmanager(self.places(Node::Jobmanager(1)).len() as u32 + 1);
-        let ports = (free_port()?, free_port()?);
-        let listens_at = SocketAddr::from(([127, 0, 0, 1], ports.0));
-        self.proxy.open(node, ports.1, listens_at).await?;
+        self.add(node).await?;
+        Ok(node)
+    }
+
+    async fn add(&self, node: Node) -> anyhow::Result<()> {
+        let seat = self.network.seat(node).await?;
         self.places(node).push(Place {
             node,
-            ports,
+            seat,
             running: None,
             retired: false,
             excuse: Excuse::default(),
         });
-        self.start_process(node)?;
-        Ok(node)
+        self.start_process(node)
     }
 
     /// The address by which a JobManager is known.
@@ -174,7 +172,7 @@ impl Local {
         let places = self.places(node);
         let place = places.iter().find(|place| place.node == node);
         let place = place.with_context(|| format!("there is no {node}"))?;
-        Ok(format!("127.0.0.1:{}", place.ports.1))
+        Ok(place.seat.known_as.to_string())
     }
 
     /// The JobManager that is known by that address.
@@ -182,7 +180,7 @@ impl Local {
         let places = self.places(Node::Jobmanager(1));
         let found = places
             .iter()
-            .find(|place| address == format!("127.0.0.1:{}", place.ports.1));
+            .find(|place| address == place.seat.known_as.to_string());
         found.map(|place| place.node)
     }
 
@@ -191,7 +189,7 @@ impl Local {
         let places = self.places(Node::Jobmanager(1));
         let members = places.iter().filter(|place| !place.retired);
         members
-            .map(|place| format!("127.0.0.1:{}", place.ports.1))
+            .map(|place| place.seat.known_as.to_string())
             .collect()
     }
 
@@ -253,12 +251,14 @@ impl Local {
             .create(true)
             .append(true)
             .open(self.log(node))?;
-        let mut command = Command::new(&self.binary);
-        let own = match node {
+        let mut command = self.network.command(node, &self.binary);
+        let host = place.seat.listens_at.ip();
+        let mut own = match node {
             Node::Jobmanager(number) => {
                 command.arg("jobmanager");
                 vec![
-                    format!("jobmanager.rpc.port={}", place.ports.0),
+                    format!("jobmanager.rpc.address={host}"),
+                    format!("jobmanager.rpc.port={}", place.seat.listens_at.port()),
                     format!("high-availability.raft.node-id={number}"),
                     format!(
                         "high-availability.raft.dir={}",
@@ -269,12 +269,16 @@ impl Local {
             Node::Taskmanager(_) => {
                 command.arg("taskmanager");
                 vec![
+                    format!("taskmanager.host={host}"),
                     format!("high-availability.jobmanager.addresses={addresses}"),
                     format!("taskmanager.numberOfTaskSlots={}", self.shape.slots),
                     format!("io.tmp.dirs={}", directory.display()),
                 ]
             }
         };
+        if self.network.is_beyond_loopback() {
+            own.push("security.insecure=true".to_owned());
+        }
         command.arg("--exit-with-stdin");
         for setting in own.iter().chain(&self.shape.settings) {
             command.args(["-D", setting]);
@@ -296,7 +300,7 @@ impl Local {
             .spawn()
             .with_context(|| format!("cannot start {}", self.binary.display()))?;
         let pid = i32::try_from(child.id().context("it has just been started")?)?;
-        self.proxy.know(pid, node);
+        self.network.know(pid, node);
         let lifeline = child.stdin.take();
         place.running = Some(Running {
             child,
@@ -375,7 +379,7 @@ impl Local {
 
     /// Lifts all rules, makes clocks and disks right, wakes whoever is stopped and starts whoever does not run.
     pub fn heal(&self) -> anyhow::Result<()> {
-        self.proxy.lift_all();
+        self.network.rules().lift_all();
         self.forgive();
         for node in self.nodes() {
             if let Ok(control) = self.control(node) {
@@ -390,7 +394,7 @@ impl Local {
         Ok(())
     }
 
-    /// Kills all.
+    /// Kills all, and removes the network.
     pub async fn put_all_down(&self) -> anyhow::Result<()> {
         let all = |node| {
             self.places(node)
@@ -401,7 +405,7 @@ impl Local {
         for node in [all(Node::Jobmanager(1)), all(Node::Taskmanager(1))].concat() {
             self.kill_if_running(node).await?;
         }
-        Ok(())
+        self.network.take_down().await
     }
 
     /// The clock of the run.

@@ -2,8 +2,10 @@
 //!
 //! - [`client`]: what any user of a cluster has: addresses of JobManagers and the command line. Enough for workloads and
 //!   checkers, so a run that only observes needs nothing else.
-//! - [`local`]: a cluster of processes of our own, without root. [`proxy`]: a user-space network between them, which can
-//!   be cut and slowed for each pair; [`owner`]: which process is behind a connection.
+//! - [`local`]: a cluster of processes of our own. [`network`]: what lies between them, which is one of two, and can be cut
+//!   and slowed for each directed pair by the same [`rules`].
+//! - [`proxy`]: ports of ours, without root; [`owner`]: which process is behind a connection. [`netns`]: a network namespace
+//!   for each process, and a switch of ours that carries their frames.
 //! - [`control`]: the clock and the disk of a process of ours. [`store`]: an object store that can be broken.
 //!
 //! Must stay true: a process that is stopped or killed here was started here.
@@ -11,13 +13,43 @@
 pub mod client;
 pub mod control;
 pub mod local;
+pub mod netns;
+pub mod network;
 pub mod owner;
 pub mod proxy;
+pub mod rules;
 pub mod store;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+/// How the processes of a cluster of our own are joined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Target {
+    /// On loopback, JobManagers behind a proxy in user space; without root
+    #[default]
+    Local,
+    /// In network namespaces, joined by a switch in user space that loses, doubles and reorders frames; needs root
+    Netns,
+}
+
+impl Target {
+    /// For what is not said where it is usual.
+    pub fn is_local(&self) -> bool {
+        *self == Self::Local
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Local => "local",
+            Self::Netns => "netns",
+        })
+    }
+}
 
 /// A process of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -22,9 +22,10 @@ use flott_node::{OnFailure, SharedClock, Tasks};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::rules::{End, Pair, Rules};
 use super::{Node, owner};
 
 /// Read at once: small, so that a rule about bandwidth is even.
@@ -32,38 +33,11 @@ const CHUNK_BYTES: usize = 16 << 10;
 /// Chunks under way in a slow direction; then the sender waits, as behind a full link.
 const CHUNKS_MAX: usize = 64;
 
-/// A directed pair.
-pub type Pair = (Node, Node);
-
-/// What is done to bytes of a pair. Several rules of the same pair add up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rule {
-    /// Nothing goes through.
-    pub cut: bool,
-    /// Each chunk is late by so much.
-    pub delay: Duration,
-    /// Bytes a second; 0: no limit.
-    pub bandwidth: u64,
-}
-
-impl Rule {
-    fn and(self, other: Self) -> Self {
-        let bandwidth = match (self.bandwidth, other.bandwidth) {
-            (0, one) | (one, 0) => one,
-            (one, another) => one.min(another),
-        };
-        Self {
-            cut: self.cut || other.cut,
-            delay: self.delay + other.delay,
-            bandwidth,
-        }
-    }
-}
-
 /// All ports and rules.
 #[derive(Debug)]
 pub struct Proxy {
-    rules: watch::Sender<BTreeMap<u64, (Vec<Pair>, Rule)>>,
+    /// What is done to bytes of a pair. A proxy has no frames, and does not heed what concerns them.
+    pub rules: Rules,
     number: AtomicU64,
     pids: Mutex<BTreeMap<i32, Node>>,
     connections: Mutex<BTreeMap<u64, (Pair, CancellationToken)>>,
@@ -75,7 +49,7 @@ impl Proxy {
     /// Without ports and rules.
     pub fn new(clock: SharedClock) -> Arc<Self> {
         Arc::new(Self {
-            rules: watch::Sender::default(),
+            rules: Rules::default(),
             number: AtomicU64::new(1),
             pids: Mutex::default(),
             connections: Mutex::default(),
@@ -117,27 +91,6 @@ impl Proxy {
         pids.insert(pid, node);
     }
 
-    /// Lays a rule on these pairs; the number by which it is lifted.
-    pub fn lay(&self, pairs: Vec<Pair>, rule: Rule) -> u64 {
-        let number = self.number.fetch_add(1, Ordering::Relaxed);
-        self.rules.send_modify(|rules| {
-            rules.insert(number, (pairs, rule));
-        });
-        number
-    }
-
-    /// Lifts that rule; nothing happens if it is lifted already.
-    pub fn lift(&self, number: u64) {
-        self.rules.send_modify(|rules| {
-            rules.remove(&number);
-        });
-    }
-
-    /// Lifts all rules.
-    pub fn lift_all(&self) {
-        self.rules.send_modify(BTreeMap::clear);
-    }
-
     /// Breaks the connections that either process of `node` takes part in; how many.
     pub fn reset(&self, node: Node) -> usize {
         let connections = self
@@ -146,7 +99,7 @@ impl Proxy {
             .unwrap_or_else(PoisonError::into_inner);
         let own = connections
             .values()
-            .filter(|((from, to), _)| *from == node || *to == node);
+            .filter(|((from, to), _)| *from == node.into() || *to == node.into());
         own.map(|(_, broken)| broken.cancel()).count()
     }
 
@@ -178,8 +131,9 @@ impl Proxy {
         };
         let _ = (stream.set_nodelay(true), onward.set_nodelay(true));
         let broken = CancellationToken::new();
-        // What nobody we know sends is under no rule, which is what a pair of a process with itself is.
-        let from = from.unwrap_or(to);
+        // Whom we do not know is a client.
+        let from = from.map_or(End::Harness, End::from);
+        let to = End::from(to);
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         let connections = || {
             self.connections
@@ -207,49 +161,34 @@ impl Proxy {
                 let Ok(bytes @ 1..) = from.read(&mut buffer).await else {
                     return;
                 };
-                let due = self.clock.monotonic() + self.rule(pair).delay;
+                let due = self.clock.monotonic() + self.rules.of(pair).delay;
                 if sender.send((due, buffer[..bytes].to_vec())).await.is_err() {
                     return;
                 }
             }
         };
         let write = async move {
-            let mut rules = self.rules.subscribe();
+            let mut rules = self.rules.watch();
             while let Some((due, chunk)) = chunks.recv().await {
                 let early = due.saturating_sub(self.clock.monotonic());
                 if !early.is_zero() {
                     self.clock.sleep(early).await;
                 }
-                let open = rules
-                    .wait_for(|rules| !rule_of(rules, pair).cut)
-                    .await
-                    .is_ok();
+                let open = rules.wait_for(|rules| !rules.of(pair).cut).await.is_ok();
                 if !open || to.write_all(&chunk).await.is_err() {
                     return;
                 }
-                let bandwidth = self.rule(pair).bandwidth;
+                let bandwidth = self.rules.of(pair).bandwidth;
                 if bandwidth > 0 {
                     let takes = chunk.len() as f64 / bandwidth as f64;
                     self.clock.sleep(Duration::from_secs_f64(takes)).await;
                 }
             }
-            let open = rules
-                .wait_for(|rules| !rule_of(rules, pair).cut)
-                .await
-                .is_ok();
+            let open = rules.wait_for(|rules| !rules.of(pair).cut).await.is_ok();
             if open {
                 let _ = to.shutdown().await;
             }
         };
         tokio::join!(read, write);
     }
-
-    fn rule(&self, pair: Pair) -> Rule {
-        rule_of(&self.rules.borrow(), pair)
-    }
-}
-
-fn rule_of(rules: &BTreeMap<u64, (Vec<Pair>, Rule)>, pair: Pair) -> Rule {
-    let own = rules.values().filter(|(pairs, _)| pairs.contains(&pair));
-    own.fold(Rule::default(), |sum, (_, rule)| sum.and(*rule))
 }

@@ -17,6 +17,7 @@ pub enum Trouble {
 #[cfg(feature = "object-store")]
 mod real {
     use std::collections::BTreeMap;
+    use std::net::IpAddr;
     use std::sync::{Arc, Mutex, PoisonError};
 
     use flott_node::testing::{ACCESS_KEY, BUCKET, Fault, S3Server, SECRET_KEY};
@@ -34,10 +35,10 @@ mod real {
     }
 
     impl Store {
-        /// With nothing in it, and nothing wrong.
-        pub async fn start() -> anyhow::Result<Self> {
+        /// With nothing in it, and nothing wrong, on that address of this machine.
+        pub async fn start(host: IpAddr) -> anyhow::Result<Self> {
             let troubles: Arc<Mutex<(u64, BTreeMap<u64, Trouble>)>> = Arc::default();
-            let server = S3Server::start().await;
+            let server = S3Server::start_on(host).await;
             let planned = Arc::clone(&troubles);
             server.plan(move |_| {
                 let troubles = planned.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,6 +92,8 @@ mod real {
 
 #[cfg(not(feature = "object-store"))]
 mod absent {
+    use std::net::IpAddr;
+
     use super::Trouble;
 
     /// Whether there can be one.
@@ -102,7 +105,7 @@ mod absent {
 
     impl Store {
         /// Says that there is none.
-        pub async fn start() -> anyhow::Result<Self> {
+        pub async fn start(_host: IpAddr) -> anyhow::Result<Self> {
             anyhow::bail!("this program was built without its object store (feature object-store)")
         }
 

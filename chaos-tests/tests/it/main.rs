@@ -9,7 +9,8 @@
 //!   lost, and the job goes on from a backup or from what survives.
 //!   [`security`]: the same over TLS, and who is not let in.
 //! - [`chaos`]: the replicated state alone, in namespaces where networks are cut and disks lose power. [`campaign`]: `chaos run`:
-//!   everything at once, from a seed. [`preload`]: the library by which it changes clocks and disks.
+//!   everything at once, from a seed. [`netns`]: the same where frames are lost. [`preload`]: the library by which it changes
+//!   clocks and disks.
 //!
 //! The nextest profile runs these one at a time; [`alone`] does the same under plain `cargo test`.
 
@@ -23,6 +24,7 @@ mod key_value;
 mod kills;
 mod life;
 mod namespaces;
+mod netns;
 mod object_storage;
 mod objects;
 mod operations;

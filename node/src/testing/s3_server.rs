@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -42,7 +43,12 @@ pub struct S3Server {
 impl S3Server {
     /// Starts a server at which nothing goes wrong yet.
     pub async fn start() -> Self {
-        Self::start_with(None).await
+        Self::start_on(Ipv4Addr::LOCALHOST.into()).await
+    }
+
+    /// The same on another address of this machine.
+    pub async fn start_on(host: IpAddr) -> Self {
+        Self::start_with(host, None).await
     }
 
     /// As [`Self::start`], over TLS, with a certificate that no authority of this machine vouches for.
@@ -59,12 +65,13 @@ impl S3Server {
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key)
             .unwrap();
-        let server = Self::start_with(Some(TlsAcceptor::from(Arc::new(config)))).await;
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let server = Self::start_with(Ipv4Addr::LOCALHOST.into(), Some(acceptor)).await;
         std::fs::write(server.certificate_file(), certificate.pem()).unwrap();
         server
     }
 
-    async fn start_with(tls: Option<TlsAcceptor>) -> Self {
+    async fn start_with(host: IpAddr, tls: Option<TlsAcceptor>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join(BUCKET)).unwrap();
         let mut service = S3ServiceBuilder::new(s3s_fs::FileSystem::new(dir.path()).unwrap());
@@ -79,7 +86,7 @@ impl S3Server {
                 listings: HashMap::new(),
             }),
         });
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind((host, 0)).await.unwrap();
         let scheme = if tls.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}", listener.local_addr().unwrap());
         let tasks = Tasks::default();

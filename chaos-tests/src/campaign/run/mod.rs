@@ -4,6 +4,7 @@
 //! healed or gone at the end, and everything seen is in the run's directory: plan, history, jobs, checkpoints, faults, logs.
 
 mod afterwards;
+mod ground;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,15 +16,16 @@ use flott_node::SharedClock;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::ground::Ground;
 use crate::campaign::judge::{Evidence, Progress};
 use crate::campaign::leftovers::{suspicious_lines, write_down};
 use crate::campaign::load::{self, SequenceJob};
 use crate::campaign::observe::Observer;
-use crate::campaign::place::{Place, shape};
+use crate::campaign::place::Place;
 use crate::campaign::plan::{Plan, Workload};
 use crate::campaign::pulse::Pulse;
 use crate::campaign::strike::{self, Site, Struck};
-use crate::campaign::undo::{self, Journal};
+use crate::campaign::undo::Journal;
 use crate::campaign::words::line_of;
 use crate::invariants::sequence::{Extent, Reader};
 use crate::report::Finding;
@@ -74,6 +76,8 @@ struct Run<'a> {
     client: Arc<Client>,
     observer: Arc<Observer>,
     local: Option<Arc<Local>>,
+    /// What undoes the faults; None where nothing is broken.
+    journal: Option<Arc<Journal>>,
     registers: Option<Arc<Registers>>,
     tenants: Option<Arc<Tenants>>,
     bank: Option<Arc<Bank>>,
@@ -100,6 +104,9 @@ pub async fn run(
         "this plan cannot be carried out: {}",
         complaints.join("; ")
     );
+    if matches!(course.place, Place::Own) {
+        ground::check(plan.target).await?;
+    }
     std::fs::create_dir_all(&course.directory)?;
     ensure!(
         !course.directory.join("plan.json").exists(),
@@ -111,37 +118,30 @@ pub async fn run(
         serde_json::to_vec_pretty(plan)?,
     )?;
     let start = clock.monotonic();
-    let store = match plan.knobs.store && matches!(course.place, Place::Local) {
-        true => Some(Arc::new(Store::start().await?)),
-        false => None,
-    };
-    let (local, client) = match &course.place {
-        Place::Local => {
-            let shape = shape(plan, &course.directory, store.as_deref(), &course.library);
-            let directory = course.directory.join("cluster");
-            let (local, client) = Local::start(&course.binary, &directory, shape, clock.clone())
-                .await
-                .context("the cluster did not start")?;
-            (Some(local), client)
+    let (ground, client) = match &course.place {
+        Place::Own => {
+            let ground = Ground::prepare(course, clock).await?;
+            let client = Arc::clone(&ground.client);
+            (Some(ground), client)
         }
-        Place::Observed(addresses) => (
-            None,
-            Client::new(course.binary.clone(), addresses.clone(), clock.clone()),
-        ),
+        Place::Observed(addresses) => {
+            let client = Client::new(course.binary.clone(), addresses.clone(), clock.clone());
+            (None, Arc::new(client))
+        }
     };
     let every = if course.length > LONG {
         2 * LOOK_EVERY
     } else {
         LOOK_EVERY / 2
     };
-    let client = Arc::new(client);
     let mut run = Run {
         course,
         clock: clock.clone(),
         start,
         observer: Observer::new(Arc::clone(&client), start, every),
         client,
-        local: local.clone(),
+        local: ground.as_ref().map(|ground| Arc::clone(&ground.local)),
+        journal: ground.as_ref().map(|ground| Arc::clone(&ground.journal)),
         registers: None,
         tenants: None,
         bank: None,
@@ -153,6 +153,7 @@ pub async fn run(
         told,
     };
     let mut evidence = Evidence::default();
+    let store = ground.as_ref().and_then(|ground| ground.store.clone());
     let lived = run.live(&mut evidence, store).await;
     if let Err(error) = lived {
         match error.downcast_ref::<Overdue>() {
@@ -161,9 +162,9 @@ pub async fn run(
         }
     }
     run.conclude(&mut evidence);
-    if let Some(local) = &local {
-        evidence.suspicious = suspicious_lines(local);
-        local.put_all_down().await?;
+    if let Some(ground) = ground {
+        evidence.suspicious = suspicious_lines(&ground.local);
+        ground.leave().await?;
     }
     write_down(&course.directory, &evidence)?;
     Ok(evidence)
@@ -354,9 +355,7 @@ impl Run<'_> {
         let course = self.course;
         evidence.faults_from_ms = self.now_ms();
         evidence.before = self.progress()?;
-        if let Some(local) = self.local.clone() {
-            let journal = Journal::create(&course.directory, self.clock.clone())?;
-            let (mut watchdog, lifeline) = undo::watchdog(journal.path())?;
+        if let (Some(local), Some(journal)) = (self.local.clone(), self.journal.clone()) {
             let site = Site {
                 local: Arc::clone(&local),
                 client: Arc::clone(&self.client),
@@ -379,8 +378,6 @@ impl Run<'_> {
                 error = self.keep_looking(None) => Err(error),
             };
             local.heal()?;
-            drop(lifeline);
-            watchdog.wait().await?;
             evidence.struck = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
             evidence.struck.sort_by_key(|struck| struck.from_ms);
             struck?;

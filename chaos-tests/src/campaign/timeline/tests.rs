@@ -16,7 +16,7 @@ use crate::invariants::checkpoint_log::{Listed, Seen as Checkpoint};
 use crate::invariants::jobs::{Event, Seen as Job};
 use crate::invariants::{bank, tenants};
 use crate::report::Finding;
-use crate::target::Node;
+use crate::target::{Node, Target};
 
 /// The faults begin five seconds after the run.
 const BEGIN_MS: u64 = 5_000;
@@ -44,6 +44,7 @@ fn plan(steps: Vec<Step>) -> Plan {
     Plan {
         version: VERSION,
         seed: 42,
+        target: Target::Local,
         knobs: Knobs {
             jobmanagers: 3,
             taskmanagers: 2,

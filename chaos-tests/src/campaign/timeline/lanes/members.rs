@@ -112,7 +112,12 @@ pub(super) fn look(kind: Kind) -> &'static str {
         | Kind::Flap
         | Kind::Slow
         | Kind::Reset
-        | Kind::Thin => "network",
+        | Kind::Thin
+        | Kind::Loss
+        | Kind::Duplicate
+        | Kind::Reorder
+        | Kind::Split
+        | Kind::Bridge => "network",
         Kind::StoreOutage | Kind::StoreRefusal | Kind::StoreSlow => "store",
         Kind::Transfer | Kind::Restart | Kind::Replace | Kind::Rescale | Kind::Savepoint => {
             "operation"
