@@ -19,7 +19,7 @@ use super::{shrink, timeline, undo};
 use crate::cluster::{flott, flott_binary};
 use crate::report::Verdict;
 use crate::target::control::library;
-use crate::target::store;
+use crate::target::{Target, store};
 
 /// A smaller plan is kept if it fails once in so many runs.
 const REPEATS: u32 = 3;
@@ -186,7 +186,7 @@ fn possible_kinds(arguments: &RunArgs) -> anyhow::Result<Vec<Kind>> {
     }
     let usual = Kind::USUAL
         .into_iter()
-        .filter(|kind| kind.is_drawn_on(target))
+        .filter(|kind| kind.is_drawn_on(arguments.target))
         .filter(|kind| store::AVAILABLE || !kind.is_of_store());
     // In the order of `More`, whatever the order in which they were named.
     let more = More::ALL
