@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use flott_node::Failpoint;
 
 /// Seeds of a batch from which on all of it is due.
-pub const DUE_FROM_SEEDS: u64 = 100;
+const DUE_FROM_SEEDS: u64 = 100;
 
 /// Steps at which so few die that a batch may do without it: each once in the first 300 seeds.
 const RARE: [Failpoint; 2] = [Failpoint::CommitMiddle, Failpoint::CommitEnds];
@@ -33,6 +33,15 @@ pub fn died_at(point: Failpoint) -> &'static str {
         Failpoint::BeforeForgetting => "died before deleted files were forgotten",
     }
 }
+
+/// What so few seeds bring about that only so large a batch has to have seen it.
+const RARELY: [&str; 4] = [
+    "a message of a deposed leader was refused",
+    "a removed member ended",
+    "operator: member replaced",
+    "operator: member removed",
+];
+const RARELY_DUE_FROM_SEEDS: u64 = 2000;
 
 /// Those of a group of JobManagers.
 pub const OF_RAFT_GROUPS: &[&str] = &[
@@ -82,8 +91,8 @@ pub const OF_CLUSTERS: &[&str] = &[
     "power failed with something not synced",
 ];
 
-/// What did not happen.
-pub fn missing(counts: &BTreeMap<String, u64>, of_clusters: bool) -> Vec<&'static str> {
+/// What is due in a batch of so many seeds, and did not happen.
+pub fn missing(counts: &BTreeMap<String, u64>, of_clusters: bool, seeds: u64) -> Vec<&'static str> {
     let due: Vec<&str> = if of_clusters {
         let steps = Failpoint::OF_TASK_MANAGERS.into_iter();
         let steps = steps.chain(Failpoint::OF_THE_LEADER);
@@ -93,5 +102,10 @@ pub fn missing(counts: &BTreeMap<String, u64>, of_clusters: bool) -> Vec<&'stati
         OF_RAFT_GROUPS.to_vec()
     };
     let happened = |what: &&str| counts.get(*what).is_some_and(|times| *times > 0);
-    due.into_iter().filter(|what| !happened(what)).collect()
+    let is_due = |what: &&str| match RARELY.contains(what) {
+        true => seeds >= RARELY_DUE_FROM_SEEDS,
+        false => seeds >= DUE_FROM_SEEDS,
+    };
+    let due = due.into_iter().filter(is_due);
+    due.filter(|what| !happened(what)).collect()
 }

@@ -180,12 +180,12 @@ fn many(arguments: &Arguments) -> ExitCode {
     for (what, n) in &sum.counts {
         println!("{n:>12}  {what}");
     }
-    let is_due = sum.clean + sum.failed.len() as u64 >= sometimes::DUE_FROM_SEEDS;
-    let missing = sometimes::missing(&sum.counts, arguments.cluster);
+    let seeds = sum.clean + sum.failed.len() as u64;
+    let missing = sometimes::missing(&sum.counts, arguments.cluster, seeds);
     for what in &missing {
         println!("{:>12}  {what}", "never");
     }
-    if sum.failed.is_empty() && (!is_due || missing.is_empty()) {
+    if sum.failed.is_empty() && missing.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

@@ -79,8 +79,13 @@ impl Observer {
 
     /// What processes told since the last time, once [`Self::look`] has looked at the one that ran.
     pub fn on_told(&mut self, told: &[(HostId, Told)]) -> Result<(), String> {
-        let mut told = told.iter();
-        told.try_for_each(|(host, told)| self.offices.check(*host, told))
+        for (host, told) in told {
+            self.offices.check(*host, told)?;
+            if let Told::Happened(what) = told {
+                count(what);
+            }
+        }
+        Ok(())
     }
 
     /// The process of a machine has ended.
