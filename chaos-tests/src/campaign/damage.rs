@@ -41,25 +41,30 @@ pub async fn strike(
     nodes: Vec<Node>,
     leader: Option<Node>,
 ) -> anyhow::Result<Outcome> {
-    let skipped = |why: &str| Ok(Outcome::Skipped(why.to_owned()));
     let local = &site.local;
     let Ok(_alone) = site.replacing.try_lock() else {
-        return skipped("another member is being replaced");
+        return Ok(Outcome::skipped("another member is being replaced"));
     };
     let node = match nodes[..] {
         [node] if node.is_jobmanager() => node,
-        _ => return skipped("only a JobManager has a log, and a group bears the loss of one"),
+        _ => {
+            return Ok(Outcome::skipped(
+                "only a JobManager has a log, and a group bears the loss of one",
+            ));
+        }
     };
     let mut others = local.jobmanagers();
     others.retain(|other| *other != node);
     if others.len() < 2 || others.iter().any(|other| local.pid(*other).is_none()) {
-        return skipped("the group could not bear it now");
+        return Ok(Outcome::skipped("the group could not bear it now"));
     }
     if file_of(step.kind, &local.raft_directory(node))?.is_none() {
-        return skipped("it has no such file yet");
+        return Ok(Outcome::skipped("it has no such file yet"));
     }
     if !local.kill(node).await? || local.pid(node).is_some() {
-        return skipped("it does not run, or was just started by somebody else");
+        return Ok(Outcome::skipped(
+            "it does not run, or was just started by somebody else",
+        ));
     }
     // It is undone by replacing the member, which nobody can do who has only this line; the run's end makes it void.
     let lasts = Duration::from_millis(step.lasts_ms);

@@ -8,21 +8,18 @@ use std::time::Duration;
 use flott_chaos_basis::control::{ALWAYS, Lever};
 
 use super::fault::{Kind, Step, lever_of};
-use super::strike::{Outcome, Site};
+use super::held::Held;
+use super::strike::{NOT_RUNNING, Outcome, Site};
 use super::undo::Undo;
 use crate::target::Node;
 use crate::target::control::Control;
 
 /// A lever that is on.
 struct Pressed {
-    node: Node,
+    held: Held,
     control: Control,
-    /// In the journal.
-    id: u64,
     /// How often it had done something before.
     times: u64,
-    /// How often the process had ended by such faults before.
-    ends: u32,
 }
 
 /// One step. An error is one of the harness, or a process that ended by itself although it had no reason.
@@ -32,13 +29,11 @@ pub async fn strike(
     nodes: Vec<Node>,
     leader: Option<Node>,
 ) -> anyhow::Result<Outcome> {
-    let skipped = |why: &str| Ok(Outcome::Skipped(why.to_owned()));
     let Some(lever) = lever_of(step.kind) else {
-        return skipped("it is not done from within a process");
+        return Ok(Outcome::skipped("it is not done from within a process"));
     };
-    let lasts = Duration::from_millis(step.lasts_ms);
     let mut pressed = Vec::new();
-    let mut why = "it does not run".to_owned();
+    let mut why = NOT_RUNNING.to_owned();
     for node in nodes {
         match press(step, site, node, lever)? {
             Ok(one) => pressed.push(one),
@@ -46,29 +41,27 @@ pub async fn strike(
         }
     }
     if pressed.is_empty() {
-        return skipped(&why);
+        return Ok(Outcome::skipped(why));
     }
-    site.clock.sleep(lasts).await;
+    site.clock.sleep(Duration::from_millis(step.lasts_ms)).await;
     let (mut struck, mut ended) = (Vec::new(), Vec::new());
     for one in &pressed {
         one.control.release(lever)?;
-        if may_end(step.kind, one.node) {
-            site.local.end_excuse(one.node);
-        }
-        site.journal.done(one.id)?;
+        one.held.end(site)?;
     }
     // Starts those again that have ended.
     site.local.check_alive()?;
     for one in &pressed {
         if one.control.times(lever)? > one.times {
-            struck.push(one.node);
+            struck.push(one.held.node);
         }
-        if site.local.ends(one.node) > one.ends {
-            ended.push(one.node);
+        if one.held.has_ended(site) {
+            ended.push(one.held.node);
         }
     }
     if struck.is_empty() {
-        return skipped("the process did nothing meanwhile that it concerns");
+        let why = "the process did nothing meanwhile that it concerns";
+        return Ok(Outcome::skipped(why));
     }
     let led = leader.is_some_and(|leader| struck.contains(&leader));
     Ok(Outcome::Installed {
@@ -76,11 +69,6 @@ pub async fn strike(
         led,
         ended,
     })
-}
-
-/// Whether that process may end by it. Of a TaskManager only tasks fail.
-pub(super) fn may_end(kind: Kind, node: Node) -> bool {
-    kind.may_end() && node.is_jobmanager()
 }
 
 /// Presses the lever of one process; why not.
@@ -91,7 +79,7 @@ fn press(
     lever: Lever,
 ) -> anyhow::Result<Result<Pressed, String>> {
     let Some(pid) = site.local.pid(node) else {
-        return Ok(Err("it does not run".to_owned()));
+        return Ok(Err(NOT_RUNNING.to_owned()));
     };
     let control = match site.local.control(node) {
         Ok(control) => control,
@@ -104,26 +92,20 @@ fn press(
     if control.is_on(lever)? {
         return Ok(Err("the same is being done to it already".to_owned()));
     }
-    let (times, ends) = (control.times(lever)?, site.local.ends(node));
-    let lasts = Duration::from_millis(step.lasts_ms);
+    let times = control.times(lever)?;
     let undo = Undo::Release {
         page: control.path().to_owned(),
         lever: lever as usize,
     };
-    let what = format!("{} ({node})", step.text());
-    let id = site.journal.begin(&what, lasts, undo)?;
-    if may_end(step.kind, node) {
-        site.local.excuse(node);
-    }
+    let held = Held::begin(step, site, node, undo)?;
+    held.excuse(site);
     let until_ms = site.clock.now_ms().saturating_add_unsigned(step.lasts_ms);
     let (amount, left) = measures(step);
     control.press(lever, until_ms, amount, left)?;
     Ok(Ok(Pressed {
-        node,
+        held,
         control,
-        id,
         times,
-        ends,
     }))
 }
 
@@ -165,14 +147,5 @@ mod tests {
         assert_eq!(of(Kind::SyncError, 0), (1_000, 1));
         assert_eq!(of(Kind::SyncError, 100), (100, ALWAYS));
         assert_eq!(signed(of(Kind::ClockAhead, u64::MAX)).0, i64::MAX);
-    }
-
-    #[test]
-    fn only_jobmanagers_may_end_and_only_by_what_they_cannot_write() {
-        let [jobmanager, worker] = [Node::Jobmanager(1), Node::Taskmanager(1)];
-        assert!(may_end(Kind::SyncError, jobmanager));
-        assert!(!may_end(Kind::SyncError, worker));
-        assert!(!may_end(Kind::DiskSlow, jobmanager));
-        assert!(!may_end(Kind::ClockBack, jobmanager));
     }
 }

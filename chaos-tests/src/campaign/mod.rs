@@ -9,7 +9,7 @@
 //!   smaller plans that might still fail.
 //! - [`lines`]: whose lines a fault of the network strikes.
 //! - [`undo`]: what undoes a fault, on disk before the fault; and healing by it when the harness is gone.
-//!   [`strike`]: carries steps out, and says which were installed. [`inside`]: those of clocks and disks. [`pressure`]: of
+//!   [`strike`]: carries steps out, and says which were installed. [`inside`]: those of clocks and disks, `held` for a time. [`pressure`]: of
 //!   files and processors. [`damage`]: of files that are not as they were left. [`operate`]: what an operator does in between.
 //! - [`observe`]: watches jobs, checkpoints and leaders. [`load`]: the workloads.
 //!   [`pulse`]: whether the machine had time for it. [`place`]: on which cluster. [`run`]: the phases.
@@ -24,6 +24,7 @@ pub mod command;
 pub mod damage;
 pub mod fault;
 pub mod figures;
+mod held;
 pub mod inside;
 pub mod judge;
 pub mod leftovers;

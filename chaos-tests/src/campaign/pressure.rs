@@ -6,27 +6,20 @@ use std::thread;
 use std::time::Duration;
 
 use super::fault::Step;
-use super::inside::may_end;
-use super::strike::{Outcome, Site};
+use super::held::Held;
+use super::strike::{NOT_RUNNING, Outcome, Site};
 use super::undo::Undo;
 use crate::cluster::processes;
 use crate::target::Node;
 
-/// Or it has ended in this very moment.
-const NOT_RUNNING: &str = "it does not run";
-
 /// A process whose limit was lowered.
 struct Limited {
-    node: Node,
+    held: Held,
     pid: i32,
     born: u64,
     /// The limits before.
     soft: Option<u64>,
     hard: Option<u64>,
-    /// In the journal.
-    id: u64,
-    /// How often it had ended by such faults before.
-    ends: u32,
 }
 
 /// The processes can open only a few more files for some time.
@@ -45,7 +38,7 @@ pub async fn few_files(
         }
     }
     if limited.is_empty() {
-        return Ok(Outcome::Skipped(why.to_owned()));
+        return Ok(Outcome::skipped(why));
     }
     site.clock.sleep(Duration::from_millis(step.lasts_ms)).await;
     for one in &limited {
@@ -53,16 +46,13 @@ pub async fn few_files(
             // It may have ended in this very moment.
             let _ = processes::limit_files(one.pid, one.soft, one.hard);
         }
-        if may_end(step.kind, one.node) {
-            site.local.end_excuse(one.node);
-        }
-        site.journal.done(one.id)?;
+        one.held.end(site)?;
     }
     // Starts those again that have ended.
     site.local.check_alive()?;
-    let has_ended = |one: &&Limited| site.local.ends(one.node) > one.ends;
-    let ended = limited.iter().filter(has_ended).map(|one| one.node);
-    let nodes: Vec<Node> = limited.iter().map(|one| one.node).collect();
+    let has_ended = |one: &&Limited| one.held.has_ended(site);
+    let ended = limited.iter().filter(has_ended).map(|one| one.held.node);
+    let nodes: Vec<Node> = limited.iter().map(|one| one.held.node).collect();
     Ok(Outcome::Installed {
         led: leader.is_some_and(|leader| nodes.contains(&leader)),
         ended: ended.collect(),
@@ -87,30 +77,24 @@ fn limit(step: &Step, site: &Site, node: Node) -> anyhow::Result<Result<Limited,
     if soft.is_some_and(|soft| soft <= fewer) {
         return Ok(Err("it can open no more files anyway"));
     }
-    let what = format!("{} ({node})", step.text());
-    let lasts = Duration::from_millis(step.lasts_ms);
     let undo = Undo::Files {
         pid,
         born,
         soft,
         hard,
     };
-    let id = site.journal.begin(&what, lasts, undo)?;
+    let held = Held::begin(step, site, node, undo)?;
     if processes::limit_files(pid, Some(fewer), hard).is_err() {
-        site.journal.done(id)?;
+        held.void(site)?;
         return Ok(Err(NOT_RUNNING));
     }
-    if may_end(step.kind, node) {
-        site.local.excuse(node);
-    }
+    held.excuse(site);
     Ok(Ok(Limited {
-        node,
+        held,
         pid,
         born,
         soft,
         hard,
-        id,
-        ends: site.local.ends(node),
     }))
 }
 

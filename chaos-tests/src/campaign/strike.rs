@@ -24,6 +24,8 @@ use crate::target::store::{Store, Trouble};
 
 /// A flapping process is away for so long, then back for so long.
 const FLAP: Duration = Duration::from_secs(1);
+/// Or it has ended in this very moment.
+pub(super) const NOT_RUNNING: &str = "it does not run";
 /// Between two resets of a process's connections.
 const RESET_EVERY: Duration = Duration::from_millis(200);
 
@@ -67,6 +69,11 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Nothing was done.
+    pub fn skipped(why: impl Into<String>) -> Self {
+        Self::Skipped(why.into())
+    }
+
     /// It was done to these, and nobody ended by it.
     pub fn installed(nodes: Vec<Node>, led: bool) -> Self {
         let ended = Vec::new();
@@ -130,7 +137,7 @@ async fn strike(step: &Step, site: &Site) -> anyhow::Result<Outcome> {
     let led = leader.is_some_and(|leader| nodes.contains(&leader));
     let installed = |nodes: Vec<Node>| match nodes.is_empty() {
         false => Outcome::installed(nodes, led),
-        true => Outcome::Skipped("it does not run".to_owned()),
+        true => Outcome::skipped(NOT_RUNNING),
     };
     let lasts = Duration::from_millis(step.lasts_ms);
     match step.kind {
@@ -150,12 +157,12 @@ async fn strike(step: &Step, site: &Site) -> anyhow::Result<Outcome> {
             if !local.network.has_frames() {
                 let why =
                     "a proxy carries connections, which lose nothing: --target netns has frames";
-                return Ok(Outcome::Skipped(why.to_owned()));
+                return Ok(Outcome::skipped(why));
             }
             let before = count(step.kind, local.network.tally());
             trouble_lines(step, site, &nodes, lasts).await?;
             Ok(match count(step.kind, local.network.tally()) - before {
-                0 => Outcome::Skipped("it met no frame".to_owned()),
+                0 => Outcome::skipped("it met no frame"),
                 _ => installed(nodes),
             })
         }
@@ -176,7 +183,7 @@ async fn strike(step: &Step, site: &Site) -> anyhow::Result<Outcome> {
             }
             site.journal.done(id)?;
             Ok(match broken {
-                0 => Outcome::Skipped("it had no connections".to_owned()),
+                0 => Outcome::skipped("it had no connections"),
                 _ => installed(nodes),
             })
         }

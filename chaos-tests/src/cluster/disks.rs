@@ -4,15 +4,14 @@
 //! again, what was not is gone, and nothing can be written in between. A killed process is no substitute: what it wrote
 //! stays in the page cache whether or not it was synced.
 //!
-//! The ioctl is issued by perl. It is not in any safe Rust interface, this workspace has no unsafe code, and `perl-base`
-//! is part of every Debian system.
+//! The ioctl is issued by perl: it is not in any safe Rust interface, and `perl-base` is part of every Debian system.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use anyhow::{Context, ensure};
 use tokio::process::Command;
 
+use super::probe::lacking;
 use super::room;
 
 /// Room for the log, its snapshots, and RocksDB's own files.
@@ -32,19 +31,9 @@ pub async fn missing() -> Option<String> {
     if ids.first() != Some(&"0") || ids.get(1) != Some(&"0") {
         return Some("loop devices need root".to_owned());
     }
-    let found = Command::new("losetup")
-        .arg("-f")
-        .stdin(Stdio::null())
-        .output()
-        .await;
-    match found {
-        Ok(output) if output.status.success() => None,
-        Ok(output) => Some(format!(
-            "no loop device: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        )),
-        Err(error) => Some(format!("cannot start losetup: {error}")),
-    }
+    let mut probe = Command::new("losetup");
+    probe.arg("-f");
+    lacking(&mut probe, |why| format!("no loop device: {why}")).await
 }
 
 impl Disk {

@@ -4,7 +4,7 @@
 //!   exact place.
 //! - [`jobmanager`]: one more JobManager, to replace another.
 //! - [`room`]: namespaces in which anything may be broken. [`network`]: one of its own for each member, and cuts.
-//!   [`disks`]: disks that lose their power. [`group`]: JobManagers alone, started in there. [`status`]: asking them.
+//!   [`probe`]: whether this machine can. [`disks`]: disks that lose their power. [`group`]: JobManagers alone, started in there. [`status`]: asking them.
 //!
 //! Every wait is for a condition and has a deadline; what was last seen is in the error.
 
@@ -14,6 +14,7 @@ mod failpoint;
 pub mod group;
 pub mod jobmanager;
 pub mod network;
+pub mod probe;
 pub mod processes;
 pub mod room;
 pub mod status;

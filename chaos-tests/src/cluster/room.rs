@@ -24,6 +24,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::probe::lacking;
+
 /// The argument by which this program knows that it is inside.
 pub const INSIDE: &str = "--in-room";
 
@@ -49,19 +51,12 @@ fn unshare() -> Command {
 pub async fn missing() -> Option<String> {
     // `nft` says what the kernel has only in the namespace where it is asked.
     let script = "ip link add br0 type bridge && nft add table bridge probe && type nsenter perl";
-    let output = unshare()
-        .args(["sh", "-c", script])
-        .stdin(Stdio::null())
-        .output()
-        .await;
-    match output {
-        Ok(output) if output.status.success() => None,
-        Ok(output) => Some(format!(
-            "{} (needed: root or user namespaces, ip, nft, nsenter, perl)",
-            String::from_utf8_lossy(&output.stderr).trim()
-        )),
-        Err(error) => Some(format!("cannot start unshare: {error}")),
-    }
+    let mut probe = unshare();
+    probe.args(["sh", "-c", script]);
+    lacking(&mut probe, |why| {
+        format!("{why} (needed: root or user namespaces, ip, nft, nsenter, perl)")
+    })
+    .await
 }
 
 /// Runs this program with `arguments` in a room, to its end or until this process is told to end.

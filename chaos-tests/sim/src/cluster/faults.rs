@@ -93,10 +93,7 @@ impl Cluster {
                 };
                 self.agenda.add(SUCCESSION, Later::LeaveTo(worker, leader));
                 let others = (0..MEMBERS).filter(|other| *other != leader);
-                let links = faults::between(leader, others);
-                faults::set_cut(&links, true);
-                self.agenda.add(SUCCESSION + LEFT, Later::Join(links));
-                true
+                self.cut_for(faults::between(leader, others), SUCCESSION + LEFT)
             }
             Fault::PauseTaskManager => self.pause(worker),
             Fault::IsolateTaskManager => self.cut(faults::between(worker, self.others(worker))),
@@ -166,9 +163,7 @@ impl Cluster {
             return;
         }
         let others = (0..MEMBERS).filter(|other| *other != member);
-        let links = faults::between(worker, others);
-        faults::set_cut(&links, true);
-        self.agenda.add(LEFT, Later::Join(links));
+        self.cut_for(faults::between(worker, others), LEFT);
     }
 
     fn pause(&mut self, host: HostId) -> bool {
@@ -182,8 +177,12 @@ impl Cluster {
     }
 
     fn cut(&mut self, links: Vec<(HostId, HostId)>) -> bool {
-        faults::set_cut(&links, true);
         let lasts = self.lasts();
+        self.cut_for(links, lasts)
+    }
+
+    fn cut_for(&mut self, links: Vec<(HostId, HostId)>, lasts: u64) -> bool {
+        faults::set_cut(&links, true);
         self.agenda.add(lasts, Later::Join(links));
         true
     }

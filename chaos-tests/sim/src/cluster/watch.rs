@@ -88,7 +88,8 @@ impl Watch {
                 continue;
             }
             for checkpoint in self.checkpoints.check(job)? {
-                self.tasks.check_complete(job.id.as_str(), &checkpoint)?;
+                self.tasks
+                    .check_complete(job.id.as_str(), checkpoint, &self.checkpoints)?;
             }
             closure::check(job, store)?;
             if let (Some(earlier), Some(before)) = (earlier, &before) {

@@ -11,20 +11,10 @@ struct Seen {
     last_id: u64,
     newest_retained: u64,
     completed: BTreeSet<u64>,
-    /// By id: the attempt in which it was begun.
-    attempts: BTreeMap<u64, u32>,
-    /// The same: the subtasks of that attempt, until it is complete.
-    subtasks: BTreeMap<u64, Vec<String>>,
+    /// By id: the attempt in which it was begun, and its subtasks.
+    begun: BTreeMap<u64, (u32, Vec<String>)>,
     /// By attempt: the newest complete one when it began.
     began_with: BTreeMap<u32, u64>,
-}
-
-/// A checkpoint that has become complete, and was seen when it was begun.
-#[derive(Debug)]
-pub struct Completed {
-    pub(super) id: u64,
-    pub(super) attempt: u32,
-    pub(super) subtasks: Vec<String>,
 }
 
 /// By job.
@@ -33,7 +23,7 @@ pub struct Checkpoints(BTreeMap<String, Seen>);
 
 impl Checkpoints {
     /// Whether a job may have these checkpoints, after all that was seen before: those that have become complete.
-    pub fn check(&mut self, job: &Job) -> Result<Vec<Completed>, String> {
+    pub fn check(&mut self, job: &Job) -> Result<Vec<u64>, String> {
         let seen = self.0.entry(job.id.to_string()).or_default();
         let store = &job.checkpoints;
         let fault = |what: String| Err(format!("checkpoints: {}: {what}", job.id));
@@ -49,10 +39,12 @@ impl Checkpoints {
                 return fault(format!("{id} is pending and was complete"));
             }
             // A decision to change the parallelism changes the job before its next attempt begins; it gives up what is pending.
-            let subtasks = || job.subtasks().map(|subtask| subtask.to_string()).collect();
-            seen.subtasks.entry(id).or_insert_with(subtasks);
-            let attempt = *seen.attempts.entry(id).or_insert(pending.attempt.0);
-            if attempt != pending.attempt.0 {
+            let begun = || {
+                let subtasks = job.subtasks().map(|subtask| subtask.to_string());
+                (pending.attempt.0, subtasks.collect())
+            };
+            let (attempt, _) = seen.begun.entry(id).or_insert_with(begun);
+            if *attempt != pending.attempt.0 {
                 return fault(format!(
                     "{id} is one of attempts {attempt} and {}",
                     pending.attempt
@@ -84,15 +76,8 @@ impl Checkpoints {
         let savepoints = store.savepoints.iter().map(|savepoint| savepoint.id.0);
         let mut become_complete = Vec::new();
         for id in ids.chain(savepoints).chain(complete) {
-            if seen.completed.insert(id)
-                && let Some(subtasks) = seen.subtasks.remove(&id)
-                && let Some(attempt) = seen.attempts.get(&id)
-            {
-                become_complete.push(Completed {
-                    id,
-                    attempt: *attempt,
-                    subtasks,
-                });
+            if seen.completed.insert(id) {
+                become_complete.push(id);
             }
         }
         seen.began_with.entry(job.attempt.0).or_insert(newest);
@@ -111,9 +96,9 @@ impl Checkpoints {
             .is_some_and(|seen| seen.completed.contains(&id))
     }
 
-    /// In which attempt it was begun, if that was seen.
-    pub fn attempt_of(&self, job: &str, id: u64) -> Option<u32> {
-        self.0.get(job)?.attempts.get(&id).copied()
+    /// In which attempt it was begun, and its subtasks, if that was seen.
+    pub fn begun(&self, job: &str, id: u64) -> Option<&(u32, Vec<String>)> {
+        self.0.get(job)?.begun.get(&id)
     }
 
     /// How many were complete.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flott_node::simulation::Told;
 
-use super::checkpoints::{Checkpoints, Completed};
+use super::checkpoints::Checkpoints;
 
 /// A job and the number of an attempt.
 type Attempt = (String, u32);
@@ -87,7 +87,7 @@ impl Tasks {
                         "tasks: {subtask} of {job} committed checkpoint {checkpoint}, which is not complete"
                     ));
                 }
-                let of = checkpoints.attempt_of(job, *checkpoint);
+                let of = checkpoints.begun(job, *checkpoint).map(|(of, _)| *of);
                 // That of an earlier one it may have begun from.
                 if of.is_some_and(|of| of > *attempt) {
                     return Err(format!(
@@ -111,14 +111,17 @@ impl Tasks {
         Ok(())
     }
 
-    /// Whether this checkpoint of the job may be complete.
-    pub fn check_complete(&self, job: &str, completed: &Completed) -> Result<(), String> {
-        let Completed {
-            id,
-            attempt,
-            subtasks,
-        } = completed;
-        let of = ((job.to_owned(), *attempt), *id);
+    /// Whether a checkpoint may be complete, which is not known of one whose beginning nobody saw.
+    pub fn check_complete(
+        &self,
+        job: &str,
+        checkpoint: u64,
+        checkpoints: &Checkpoints,
+    ) -> Result<(), String> {
+        let Some((attempt, subtasks)) = checkpoints.begun(job, checkpoint) else {
+            return Ok(());
+        };
+        let of = ((job.to_owned(), *attempt), checkpoint);
         let acknowledged = self.acknowledged.get(&of);
         let mut subtasks = subtasks.iter();
         let missing =
@@ -126,7 +129,7 @@ impl Tasks {
         match missing {
             None => Ok(()),
             Some(subtask) => Err(format!(
-                "tasks: checkpoint {id} of {job} is complete, and {subtask} of attempt {attempt} has not acknowledged it"
+                "tasks: checkpoint {checkpoint} of {job} is complete, and {subtask} of attempt {attempt} has not acknowledged it"
             )),
         }
     }

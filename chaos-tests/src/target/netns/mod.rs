@@ -40,6 +40,7 @@ use self::tap::Tap;
 use self::traffic::{Event, MAILBOX_FRAMES, Traffic};
 use super::Node;
 use super::rules::{End, Rules};
+use crate::cluster::probe::lacking;
 use crate::cluster::room::{command, feed};
 
 /// The harness's number: the last that a machine can have.
@@ -59,19 +60,12 @@ pub async fn missing() -> Option<String> {
         return Some(format!("{}: {error}", tap::DEVICE));
     }
     let script = "type ip nsenter ss >&2 && unshare --net true";
-    let output = Command::new("sh")
-        .args(["-c", script])
-        .stdin(Stdio::null())
-        .output()
-        .await;
-    match output {
-        Ok(output) if output.status.success() => None,
-        Ok(output) => Some(format!(
-            "{} (needed: ip, nsenter, ss, and the right to make network namespaces)",
-            String::from_utf8_lossy(&output.stderr).trim()
-        )),
-        Err(error) => Some(format!("cannot start a shell: {error}")),
-    }
+    let mut probe = Command::new("sh");
+    probe.args(["-c", script]);
+    lacking(&mut probe, |why| {
+        format!("{why} (needed: ip, nsenter, ss, and the right to make network namespaces)")
+    })
+    .await
 }
 
 /// The network, laid.
