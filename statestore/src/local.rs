@@ -150,11 +150,13 @@ pub struct SubtaskFiles {
 }
 
 impl SubtaskFiles {
-    /// The checkpoint consists of these files, each with its place on this machine. Blocks on the disk, also to delete
-    /// what is not needed any more. A file that cannot be kept will have to be downloaded, no more.
-    pub(crate) fn keep(&self, checkpoint: CheckpointId, files: &[(PathBuf, StateFile)]) {
+    /// The checkpoint consists of these files, each with its place on this machine if it has one: those without are kept
+    /// already, or will have to be downloaded. Blocks on the disk, also to delete what is not needed any more. A file that
+    /// cannot be kept will have to be downloaded, no more.
+    pub(crate) fn keep(&self, checkpoint: CheckpointId, files: &[(Option<PathBuf>, StateFile)]) {
         let mut holdings = self.files.holdings();
         for (from, file) in files {
+            let Some(from) = from else { continue };
             let Some(number) = holdings.add(&file.path) else {
                 continue;
             };

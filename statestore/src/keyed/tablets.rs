@@ -16,8 +16,7 @@ use flott_proto::key_group::{KeyGroup, KeyGroupRange};
 use super::codec;
 use crate::error::Error;
 use crate::rocks::{Batch, Database};
-use crate::snapshot::SnapshotFile;
-use crate::snapshot::diff::FileKey;
+use crate::snapshot::LinkedTablet;
 
 /// One database and the key groups that it answers for.
 #[derive(Debug)]
@@ -105,21 +104,15 @@ impl Tablets {
     }
 
     /// Flushes all, and links their files into directories below `dir`.
-    pub(crate) fn link_into(&self, dir: &Path) -> Result<Vec<SnapshotFile>, Error> {
-        let mut files = Vec::new();
-        for (number, tablet) in self.0.iter().enumerate() {
+    pub(crate) fn link_into(&self, dir: &Path) -> Result<Vec<LinkedTablet>, Error> {
+        let link = |(number, tablet): (usize, &Tablet)| {
             let dir = dir.join(number.to_string());
             fs::create_dir(&dir).map_err(Error::local(&dir))?;
-            let live = tablet.database.link_into(&dir)?;
-            files.extend(live.into_iter().map(|file| SnapshotFile {
-                path: dir.join(&file.name),
-                size: file.size,
-                key: FileKey {
-                    key_groups: tablet.range,
-                    local_name: file.name,
-                },
-            }));
-        }
-        Ok(files)
+            Ok(LinkedTablet {
+                key_groups: tablet.range,
+                files: tablet.database.link_into(&dir)?,
+            })
+        };
+        self.0.iter().enumerate().map(link).collect()
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::simulated::{Simulated, SimulatedCursor};
-use super::{Batch, Entry, LiveFile, Memory, Rocks, RocksCursor};
+use super::{Batch, Entry, Linked, Memory, Rocks, RocksCursor};
 use crate::error::Error;
 
 /// See [`Rocks`].
@@ -92,7 +92,7 @@ impl Database {
         }
     }
 
-    pub(crate) fn link_into(&self, dir: &Path) -> Result<Vec<LiveFile>, Error> {
+    pub(crate) fn link_into(&self, dir: &Path) -> Result<Linked, Error> {
         match self {
             Self::Rocks(database) => database.link_into(dir),
             Self::Simulated(database) => database.link_into(dir),

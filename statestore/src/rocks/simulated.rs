@@ -1,5 +1,6 @@
 //! What stands in the place of RocksDB in a simulation: entries in memory, and files of the same kinds that become and go
 //! likewise. A flush makes a table of what has changed; a few tables are merged into one; a manifest lists those that hold.
+//! As there, a snapshot has the tables from before some merges too.
 //!
 //! So everything above it (what is uploaded, what is shared by checkpoints, what a restore opens) is the real code.
 
@@ -7,15 +8,20 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flott_node::Failpoint;
 
-use super::{Batch, CURRENT, Entry, LiveFile, point_to_manifest};
+use super::{Batch, CURRENT, Entry, Fate, Linked, SavedFile, point_to_manifest};
 use crate::error::Error;
 
 /// Tables beyond which all are merged.
 const TABLES_MAX: usize = 4;
+
+/// Tables beyond which a snapshot takes over what was merged.
+const UNMERGED_MAX: usize = 9;
+
+const MANIFEST: &str = "MANIFEST-000001";
 
 /// A key, and its value or that it was deleted.
 type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
@@ -32,14 +38,22 @@ struct Contents {
     entries: BTreeMap<Vec<u8>, Vec<u8>>,
     /// What no table has.
     unflushed: Changes,
-    tables: Vec<LiveFile>,
+    tables: Vec<Table>,
+    unmerged: Vec<Table>,
+    fate: Arc<Fate>,
     next_file: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Table {
+    name: String,
+    size: u64,
 }
 
 impl Simulated {
     pub(super) fn create(dir: &Path) -> Result<Self, Error> {
         fs::create_dir_all(dir).map_err(Error::local(dir))?;
-        point_to_manifest(dir, "MANIFEST-000001")?;
+        point_to_manifest(dir, MANIFEST)?;
         let contents = Contents {
             next_file: 2,
             ..Contents::default()
@@ -66,11 +80,12 @@ impl Simulated {
             for (key, value) in changes {
                 contents.set(key, value);
             }
-            contents.tables.push(LiveFile {
+            contents.tables.push(Table {
                 name: name.to_owned(),
                 size: table.len() as u64,
             });
         }
+        contents.unmerged = contents.tables.clone();
         let numbers = contents
             .tables
             .iter()
@@ -123,8 +138,13 @@ impl Simulated {
         let mut contents = self.contents();
         let changes = std::mem::take(&mut contents.unflushed);
         if !changes.is_empty() {
-            contents.add_table(&self.dir, &changes)?;
+            let flushed = contents.add_table(&self.dir, &changes)?;
+            contents.unmerged.push(flushed);
         }
+        Ok(())
+    }
+
+    fn merge(&self, contents: &mut Contents) -> Result<(), Error> {
         if contents.tables.len() > TABLES_MAX {
             let merged = std::mem::take(&mut contents.tables);
             let all = contents.entries.iter();
@@ -136,30 +156,32 @@ impl Simulated {
                 fs::remove_file(&path).map_err(Error::local(&path))?;
             }
         }
+        if contents.unmerged.len() > UNMERGED_MAX {
+            contents.unmerged = contents.tables.clone();
+        }
         Ok(())
     }
 
-    pub(super) fn link_into(&self, dir: &Path) -> Result<Vec<LiveFile>, Error> {
+    pub(super) fn link_into(&self, dir: &Path) -> Result<Linked, Error> {
         Failpoint::BeforeFlush.pass();
         self.flush()?;
         Failpoint::Flushed.pass();
-        let contents = self.contents();
-        let mut files = contents.tables.clone();
-        for table in &files {
+        let mut contents = self.contents();
+        for table in &contents.tables {
             let to = dir.join(&table.name);
             fs::hard_link(self.dir.join(&table.name), &to).map_err(Error::local(&to))?;
         }
-        let names = files.iter().map(|table| format!("{}\n", table.name));
-        let manifest: String = names.collect();
-        let name = "MANIFEST-000001".to_owned();
-        let path = dir.join(&name);
-        fs::write(&path, &manifest).map_err(Error::local(&path))?;
-        files.push(LiveFile {
-            name,
-            size: manifest.len() as u64,
-        });
+        if contents.fate.take_lost() {
+            contents.unmerged = contents.tables.clone();
+        }
+        let linked = Linked {
+            live: contents.saved(&contents.tables, dir, "LIVE")?,
+            unmerged: contents.saved(&contents.unmerged, dir, MANIFEST)?,
+            fate: Arc::clone(&contents.fate),
+        };
         Failpoint::Linked.pass();
-        Ok(files)
+        self.merge(&mut contents)?;
+        Ok(linked)
     }
 }
 
@@ -171,17 +193,39 @@ impl Contents {
         };
     }
 
-    fn add_table(&mut self, dir: &Path, changes: &Changes) -> Result<(), Error> {
+    /// The files that have `tables`, which are in `dir` unless they were merged.
+    fn saved(&self, tables: &[Table], dir: &Path, manifest: &str) -> Result<Vec<SavedFile>, Error> {
+        let names = tables.iter().map(|table| format!("{}\n", table.name));
+        let listed: String = names.collect();
+        let path = dir.join(manifest);
+        fs::write(&path, &listed).map_err(Error::local(&path))?;
+        let is_here = |table: &Table| self.tables.iter().any(|here| here.name == table.name);
+        let tables = tables.iter().map(|table| SavedFile {
+            name: table.name.clone(),
+            size: table.size,
+            path: is_here(table).then(|| dir.join(&table.name)),
+        });
+        let mut files: Vec<SavedFile> = tables.collect();
+        files.push(SavedFile {
+            name: MANIFEST.to_owned(),
+            size: listed.len() as u64,
+            path: Some(path),
+        });
+        Ok(files)
+    }
+
+    fn add_table(&mut self, dir: &Path, changes: &Changes) -> Result<Table, Error> {
         let name = format!("{:06}.sst", self.next_file);
         self.next_file += 1;
         let bytes = encode(changes);
         let path = dir.join(&name);
         fs::write(&path, &bytes).map_err(Error::local(&path))?;
-        self.tables.push(LiveFile {
+        let table = Table {
             name,
             size: bytes.len() as u64,
-        });
-        Ok(())
+        };
+        self.tables.push(table.clone());
+        Ok(table)
     }
 }
 
@@ -252,6 +296,7 @@ mod tests {
     fn what_was_written_before_a_snapshot_is_in_its_files() {
         let tmp = tempfile::tempdir().unwrap();
         let database = Simulated::create(&tmp.path().join("db")).unwrap();
+        fs::create_dir(tmp.path().join("kept")).unwrap();
         for round in 0..8u8 {
             let mut batch = Batch::default();
             batch.put(&[round], b"value");
@@ -259,9 +304,19 @@ mod tests {
             database.write(&batch);
             let snapshot = tmp.path().join(round.to_string());
             fs::create_dir(&snapshot).unwrap();
-            let files = database.link_into(&snapshot).unwrap();
-            assert!(files.len() <= TABLES_MAX + 1);
-            point_to_manifest(&snapshot, "MANIFEST-000001").unwrap();
+            let linked = database.link_into(&snapshot).unwrap();
+            assert!(linked.live.len() <= TABLES_MAX + 1);
+            assert_eq!(linked.unmerged.len(), usize::from(round) + 2, "one more");
+            for file in &linked.unmerged {
+                let kept = tmp.path().join("kept").join(&file.name);
+                let Some(path) = &file.path else {
+                    fs::hard_link(&kept, snapshot.join(&file.name)).unwrap();
+                    continue;
+                };
+                let _ = fs::remove_file(&kept);
+                fs::hard_link(path, kept).unwrap();
+            }
+            point_to_manifest(&snapshot, MANIFEST).unwrap();
             let copy = Simulated::open(&snapshot, &[]).unwrap();
             assert_eq!(copy.get(&[round]), Some(b"value".to_vec()));
             assert_eq!(copy.get(&[round.wrapping_sub(1)]), None);

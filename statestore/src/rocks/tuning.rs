@@ -53,8 +53,12 @@ const BACKGROUND_JOBS_MAX: i32 = 4;
 /// The part of a memtable that its bloom filter takes.
 const MEMTABLE_BLOOM_RATIO: f64 = 0.02;
 
-/// The manifest is uploaded with every checkpoint, so it is begun anew before it is much larger than it has to be.
-const MANIFEST_BYTES: usize = 16 << 10;
+/// When a manifest is begun anew, it is not known any more what merges took in: the next checkpoint has to take over what
+/// was merged. So that is rare.
+const MANIFEST_BYTES: usize = 4 << 20;
+
+/// Space for it is taken in such pieces.
+const MANIFEST_PIECE_BYTES: usize = 16 << 10;
 
 /// Memory that the databases of one task share: for memtables and block cache together.
 #[derive(Clone)]
@@ -143,7 +147,7 @@ pub(super) fn tuned(memory: &Memory) -> Options {
     options.set_bottommost_compression_type(DBCompressionType::Zstd);
     options.set_max_background_jobs(BACKGROUND_JOBS_MAX);
     options.set_max_manifest_file_size(MANIFEST_BYTES);
-    options.set_manifest_preallocation_size(MANIFEST_BYTES);
+    options.set_manifest_preallocation_size(MANIFEST_PIECE_BYTES);
     options.set_allow_fallocate(false);
     options.set_avoid_flush_during_shutdown(true);
     // A restore would read something of every file for it.

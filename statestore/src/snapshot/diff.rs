@@ -19,7 +19,7 @@ pub struct FileKey {
 /// Uploaded files by what they are on local disk. An uploaded file that two tablets have in common is there twice.
 pub type FilesByKey = BTreeMap<FileKey, StateFile>;
 
-/// How a snapshot's files relate to what is in object storage. Every live file is in exactly one of both.
+/// How a snapshot's files relate to what is in object storage. Every file is in exactly one of both.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diff {
     /// Have to be uploaded under fresh paths.
@@ -28,24 +28,37 @@ pub struct Diff {
     pub there: FilesByKey,
 }
 
-/// Compares the `live` files (with their size in bytes) with the `base` and with what this writer has uploaded before.
+/// The file in storage that is the local file of this key and size in bytes, be it in the `base` or one that this writer
+/// has uploaded before.
 ///
 /// A table's name stands for its content within one database, since RocksDB numbers files without ever reusing a number
 /// and keeps the numbers of the files it was opened on; the size is compared as well. The manifest keeps its name while
 /// it changes, so it is uploaded every time. What the base has is taken from the base, even if it was uploaded again:
 /// its path is the one that the coordinator knows.
-pub fn diff(live: &[(FileKey, u64)], base: &FilesByKey, uploaded: &FilesByKey) -> Diff {
+pub fn stored<'a>(
+    key: &FileKey,
+    size: u64,
+    base: &'a FilesByKey,
+    uploaded: &'a FilesByKey,
+) -> Option<&'a StateFile> {
+    let same = |files: &'a FilesByKey| files.get(key).filter(|file| file.size == size);
+    let stored = same(base).or_else(|| same(uploaded));
+    stored.filter(|_| is_immutable(&key.local_name))
+}
+
+/// Compares a snapshot's files (with their size in bytes) with what is [`stored`].
+pub fn diff(
+    files: impl IntoIterator<Item = (FileKey, u64)>,
+    base: &FilesByKey,
+    uploaded: &FilesByKey,
+) -> Diff {
     let mut diff = Diff::default();
-    for (key, size) in live {
-        let same = |files: &FilesByKey| {
-            let file = files.get(key).filter(|file| file.size == *size);
-            file.filter(|_| is_immutable(&key.local_name)).cloned()
-        };
-        match same(base).or_else(|| same(uploaded)) {
+    for (key, size) in files {
+        match stored(&key, size, base, uploaded).cloned() {
             Some(file) => {
-                diff.there.insert(key.clone(), file);
+                diff.there.insert(key, file);
             }
-            None => diff.upload.push(key.clone()),
+            None => diff.upload.push(key),
         }
     }
     diff
@@ -127,7 +140,7 @@ mod tests {
             live in btree_map(name(), 1u64..3, 0..10), base in files("base"), uploaded in files("other")
         ) {
             let live: Vec<(FileKey, u64)> = live.iter().map(|(name, size)| (key(name), *size)).collect();
-            let diff = diff(&live, &base, &uploaded);
+            let diff = diff(live.clone(), &base, &uploaded);
             let size = |key: &FileKey| live.iter().find(|(live, _)| live == key).map(|(_, size)| *size);
             let mut now = diff.there;
             for key in diff.upload {
@@ -152,7 +165,7 @@ mod tests {
             live in btree_map(name(), 1u64..3, 0..10), base in files("base"), uploaded in files("other")
         ) {
             let live: Vec<(FileKey, u64)> = live.iter().map(|(name, size)| (key(name), *size)).collect();
-            for key in diff(&live, &base, &uploaded).upload {
+            for key in diff(live.clone(), &base, &uploaded).upload {
                 let size = live.iter().find(|(live, _)| *live == key).map(|(_, size)| *size).unwrap();
                 let known = |files: &FilesByKey| files.get(&key).is_some_and(|file| file.size == size);
                 prop_assert!(key.local_name.starts_with("MANIFEST") || !(known(&base) || known(&uploaded)));
@@ -170,7 +183,7 @@ mod tests {
                 (key.clone(), file(format!("w/{name}"), name, *size))
             })
             .collect();
-        let diff = diff(&live, &base, &base);
+        let diff = diff(live, &base, &base);
         assert_eq!(diff.upload, [key("MANIFEST-000005")]);
         assert_eq!(diff.there.len(), 1);
         assert_eq!(change(&base, &diff.there).1, ["w/MANIFEST-000005"]);

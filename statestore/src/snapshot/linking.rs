@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::SnapshotFile;
+use super::LinkedTablet;
 use crate::error::Error;
 use crate::keyed::tablets::Tablets;
 use crate::rocks::Batch;
@@ -24,7 +24,7 @@ struct Work {
     /// Belongs to the snapshot, and is not in the tablets yet.
     unwritten: Batch,
     /// Until somebody takes it.
-    ended: Option<Result<Vec<SnapshotFile>, Error>>,
+    ended: Option<Result<Vec<LinkedTablet>, Error>>,
 }
 
 impl Linking {
@@ -57,8 +57,8 @@ impl Linking {
         std::mem::take(&mut self.work().unwritten)
     }
 
-    /// The files, which are for the first who asks. Blocks on the disk.
-    pub(super) fn files(&self) -> Result<Vec<SnapshotFile>, Error> {
+    /// The tablets' files, which are for the first who asks. Blocks on the disk.
+    pub(super) fn files(&self) -> Result<Vec<LinkedTablet>, Error> {
         let given_up = || {
             Err(Error::Backend {
                 action: "link a snapshot",
@@ -90,7 +90,7 @@ impl Linking {
 }
 
 impl Work {
-    fn link(&mut self, tablets: &Tablets) -> Result<Vec<SnapshotFile>, Error> {
+    fn link(&mut self, tablets: &Tablets) -> Result<Vec<LinkedTablet>, Error> {
         if self.unwritten.len() > 0 {
             tablets.write(&self.unwritten)?;
             self.unwritten.clear();

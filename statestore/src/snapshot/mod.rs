@@ -12,6 +12,7 @@ pub mod diff;
 mod linking;
 mod upload;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,13 +27,21 @@ pub(crate) use self::upload::file_checksum;
 pub use self::upload::{SnapshotUploader, Uploaded};
 use crate::blocking;
 use crate::error::Error;
+use crate::rocks::{Linked, SavedFile};
+
+/// One database of a snapshot.
+#[derive(Debug)]
+pub(crate) struct LinkedTablet {
+    pub(crate) key_groups: KeyGroupRange,
+    pub(crate) files: Linked,
+}
 
 /// A file of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SnapshotFile {
-    pub(crate) key: FileKey,
-    pub(crate) path: PathBuf,
     pub(crate) size: u64,
+    /// `None` if it is in object storage only.
+    pub(crate) path: Option<PathBuf>,
 }
 
 /// The state of one task at a checkpoint, on local disk. Takes no space beyond what the task's own state takes, until
@@ -44,7 +53,7 @@ pub struct LocalSnapshot {
     key_groups: KeyGroupRange,
     linking: Arc<Linking>,
     /// Once they are linked.
-    files: Vec<SnapshotFile>,
+    tablets: Vec<LinkedTablet>,
 }
 
 impl LocalSnapshot {
@@ -60,7 +69,7 @@ impl LocalSnapshot {
             dir,
             key_groups,
             linking,
-            files: Vec::new(),
+            tablets: Vec::new(),
         }
     }
 
@@ -77,10 +86,69 @@ impl LocalSnapshot {
     /// The same, with its files.
     async fn linked(mut self) -> Result<Self, Error> {
         blocking("link a snapshot", move || {
-            self.files = self.linking.files()?;
+            self.tablets = self.linking.files()?;
             Ok(self)
         })
         .await
+    }
+
+    /// The files of all databases. They are here.
+    fn live_files(&self) -> BTreeMap<FileKey, SnapshotFile> {
+        let files = self.tablets.iter().map(|tablet| &tablet.files.live);
+        self.by_key(files)
+    }
+
+    /// The files that say the same with less to upload: those from before merges, where all of them that are not here are
+    /// in storage.
+    fn files_given(
+        &self,
+        is_stored: impl Fn(&FileKey, u64) -> bool,
+    ) -> BTreeMap<FileKey, SnapshotFile> {
+        let are_unmerged_given = |tablet: &LinkedTablet| {
+            let LinkedTablet { key_groups, files } = tablet;
+            let mut are_all_to_be_had = true;
+            for file in &files.unmerged {
+                if is_stored(&key_of(*key_groups, file), file.size) {
+                    files.fate.stored(&file.name);
+                } else {
+                    are_all_to_be_had &= file.path.is_some();
+                }
+            }
+            if !are_all_to_be_had {
+                files.fate.lost();
+            }
+            are_all_to_be_had
+        };
+        let files = self
+            .tablets
+            .iter()
+            .map(|tablet| match are_unmerged_given(tablet) {
+                true => &tablet.files.unmerged,
+                false => &tablet.files.live,
+            });
+        self.by_key(files)
+    }
+
+    /// `files` are those of each tablet.
+    fn by_key<'a>(
+        &self,
+        files: impl Iterator<Item = &'a Vec<SavedFile>>,
+    ) -> BTreeMap<FileKey, SnapshotFile> {
+        let of_tablet = |(tablet, files): (&LinkedTablet, &'a Vec<SavedFile>)| {
+            let key_groups = tablet.key_groups;
+            files.iter().map(move |file| {
+                let SavedFile { size, path, .. } = file.clone();
+                (key_of(key_groups, file), SnapshotFile { size, path })
+            })
+        };
+        self.tablets.iter().zip(files).flat_map(of_tablet).collect()
+    }
+}
+
+fn key_of(key_groups: KeyGroupRange, file: &SavedFile) -> FileKey {
+    FileKey {
+        key_groups,
+        local_name: file.name.clone(),
     }
 }
 

@@ -5,7 +5,6 @@
 //! uploading. Dropping an upload's future is a way to give it up: files that are up are remembered and not uploaded
 //! again.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +18,7 @@ use flott_proto::state_handle::StateFile;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::bases::Bases;
-use super::diff::{Diff, FileKey, FilesByKey, change, diff};
+use super::diff::{Diff, FileKey, FilesByKey, change, diff, stored};
 use super::{LocalSnapshot, SnapshotFile};
 use crate::blocking;
 use crate::error::Error;
@@ -113,27 +112,19 @@ impl SnapshotUploader {
             "a snapshot of another task"
         );
         let mut snapshot = snapshot.linked().await?;
-        let local: BTreeMap<&FileKey, &SnapshotFile> = snapshot
-            .files
-            .iter()
-            .map(|file| (&file.key, file))
-            .collect();
-        let live: Vec<(FileKey, u64)> = snapshot
-            .files
-            .iter()
-            .map(|file| (file.key.clone(), file.size))
-            .collect();
-        let (base_used, base, Diff { upload, there }) = if savepoint.is_some() {
-            let nothing = FilesByKey::new();
-            let diff = diff(&live, &nothing, &nothing);
-            (CheckpointId::NONE, Arc::default(), diff)
+        let (base_used, base, uploaded, local) = if savepoint.is_some() {
+            let (base, uploaded) = (Arc::default(), FilesByKey::new());
+            (CheckpointId::NONE, base, uploaded, snapshot.live_files())
         } else {
             let (base_used, base, uploaded) = self.bases().base(base);
-            let diff = diff(&live, &base, &uploaded);
-            (base_used, base, diff)
+            let is_stored = |key: &FileKey, size| stored(key, size, &base, &uploaded).is_some();
+            let local = snapshot.files_given(is_stored);
+            (base_used, base, uploaded, local)
         };
+        let sizes = local.iter().map(|(key, file)| (key.clone(), file.size));
+        let Diff { upload, there } = diff(sizes, &base, &uploaded);
         let uploads = upload.into_iter().map(|key| async {
-            let file = self.upload_file(local[&key], savepoint).await?;
+            let file = self.upload_file(&key, &local[&key], savepoint).await?;
             if savepoint.is_none() && is_immutable(&key.local_name) {
                 self.bases().on_uploaded(key.clone(), file.clone());
             }
@@ -152,7 +143,7 @@ impl SnapshotUploader {
         files.extend(uploaded);
         assert_eq!(
             files.len(),
-            live.len(),
+            local.len(),
             "a snapshot's files are all accounted for"
         );
         let (added, dropped) = change(&base, &files);
@@ -161,7 +152,7 @@ impl SnapshotUploader {
                 let files = files
                     .iter()
                     .map(|(key, file)| (local[key].path.clone(), file.clone()));
-                let files: Vec<(PathBuf, StateFile)> = files.collect();
+                let files: Vec<(Option<PathBuf>, StateFile)> = files.collect();
                 let checkpoint = snapshot.checkpoint();
                 snapshot = blocking("keep a snapshot's files", move || {
                     keeper.keep(checkpoint, &files);
@@ -201,6 +192,7 @@ impl SnapshotUploader {
 
     async fn upload_file(
         &self,
+        key: &FileKey,
         file: &SnapshotFile,
         savepoint: Option<&ObjectStorage>,
     ) -> Result<StateFile, Error> {
@@ -209,25 +201,26 @@ impl SnapshotUploader {
             Some(directory) => (directory, paths::savepoint_file(&self.writer, sequence)),
             None => (&self.storage, paths::state_file(&self.writer, sequence)),
         };
-        let (crc32c, found) = file_checksum(file.path.clone()).await?;
+        let local = file.path.as_ref();
+        let local = local.expect("what is not here is not uploaded");
+        let (crc32c, found) = file_checksum(local.clone()).await?;
         if found != file.size {
             let reason = format!("it has {found} bytes instead of {}", file.size);
             return Err(Error::Corrupt {
-                path: file.path.display().to_string(),
+                path: local.display().to_string(),
                 reason,
             });
         }
         Failpoint::UploadBegins.pass();
-        let linked =
-            is_immutable(&file.key.local_name) && storage.put_link(&path, &file.path).await?;
+        let linked = is_immutable(&key.local_name) && storage.put_link(&path, local).await?;
         if !linked {
-            storage.put_file(&path, &file.path).await?;
+            storage.put_file(&path, local).await?;
         }
         Failpoint::UploadEnds.pass();
         let FileKey {
             key_groups,
             local_name,
-        } = file.key.clone();
+        } = key.clone();
         Ok(StateFile {
             path,
             local_name,

@@ -8,6 +8,7 @@ mod faults;
 mod fixture;
 mod incremental;
 mod local_recovery;
+mod merges;
 mod model;
 mod rescale;
 mod timers;

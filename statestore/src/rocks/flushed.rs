@@ -1,0 +1,154 @@
+//! Tables that were flushed keep a second name until a checkpoint has uploaded them: merges may take them in before.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rocksdb::event_listener::{EventListener, FlushJobInfo};
+use tracing::debug;
+
+use super::manifest::table_name;
+use crate::error::Error;
+
+/// The directory of second names, in that of the database.
+const DIRECTORY: &str = "flushed";
+
+/// Tables of more bytes than this are not kept for a checkpoint that does not come. What was merged is uploaded then.
+const BYTES_MAX: u64 = 1 << 30;
+
+/// The second names of one database.
+#[derive(Debug)]
+pub(super) struct Flushed {
+    dir: PathBuf,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// Sizes by number.
+    sizes: BTreeMap<u64, u64>,
+    is_overfull: bool,
+}
+
+impl Flushed {
+    /// Of the database in the directory `database`.
+    pub(super) fn create(database: &Path) -> Result<Self, Error> {
+        let dir = database.join(DIRECTORY);
+        fs::create_dir_all(&dir).map_err(Error::local(&dir))?;
+        Ok(Self {
+            dir,
+            kept: Mutex::default(),
+        })
+    }
+
+    /// The table `number` has been flushed to `path`.
+    pub(super) fn add(&self, number: u64, path: &Path) -> std::io::Result<()> {
+        let mut kept = self.kept();
+        if kept.is_overfull {
+            return Ok(());
+        }
+        let to = self.path_of(number);
+        fs::hard_link(path, &to)?;
+        let size = fs::metadata(&to)?.len();
+        kept.sizes.insert(number, size);
+        if kept.sizes.values().sum::<u64>() > BYTES_MAX {
+            kept.is_overfull = true;
+            self.remove(&mut kept, |_| true);
+        }
+        Ok(())
+    }
+
+    /// Gives the table another name, `to`, if it is here.
+    pub(super) fn link(&self, number: u64, to: &Path) -> Result<bool, Error> {
+        let kept = self.kept();
+        let is_here = kept.sizes.contains_key(&number);
+        if is_here {
+            fs::hard_link(self.path_of(number), to).map_err(Error::local(to))?;
+        }
+        Ok(is_here)
+    }
+
+    /// The others are not needed any more.
+    pub(super) fn retain(&self, is_needed: impl Fn(u64) -> bool) {
+        let mut kept = self.kept();
+        kept.is_overfull = false;
+        self.remove(&mut kept, |number| !is_needed(number));
+    }
+
+    fn remove(&self, kept: &mut Kept, is_removed: impl Fn(u64) -> bool) {
+        let removed = kept.sizes.extract_if(.., |number, _| is_removed(*number));
+        for (number, _) in removed {
+            // What cannot be removed goes with the database.
+            let _ = fs::remove_file(self.path_of(number));
+        }
+    }
+
+    fn path_of(&self, number: u64) -> PathBuf {
+        self.dir.join(table_name(number))
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells of flushes.
+#[derive(Debug)]
+pub(super) struct OnFlush(pub(super) Arc<Flushed>);
+
+impl EventListener for OnFlush {
+    fn on_flush_completed(&self, flush: &FlushJobInfo) {
+        let Some(path) = flush.file_path() else {
+            return;
+        };
+        let path = PathBuf::from(OsString::from_vec(path));
+        if let Err(error) = self.0.add(flush.file_number(), &path) {
+            // If it is merged before the next snapshot, what it was merged into is uploaded.
+            debug!(path = %path.display(), %error, "a flushed table has no second name");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is here of the tables 1 to 3.
+    fn here(flushed: &Flushed, dir: &Path) -> Vec<u64> {
+        let is_here = |number: &u64| {
+            let to = dir.join(format!("again-{number}"));
+            let linked = flushed.link(*number, &to).unwrap();
+            assert_eq!(to.exists(), linked);
+            let _ = fs::remove_file(to);
+            linked
+        };
+        (1..=3).filter(is_here).collect()
+    }
+
+    #[test]
+    fn tables_are_here_until_they_are_not_needed_or_too_large() {
+        let tmp = tempfile::tempdir().unwrap();
+        let flushed = Flushed::create(&tmp.path().join("db")).unwrap();
+        let table = |number: u64, size: u64| {
+            let path = tmp.path().join(number.to_string());
+            fs::File::create(&path).unwrap().set_len(size).unwrap();
+            flushed.add(number, &path).unwrap();
+            fs::remove_file(&path).unwrap();
+        };
+        table(1, 10);
+        table(2, 10);
+        assert_eq!(here(&flushed, tmp.path()), [1, 2]);
+        flushed.retain(|number| number == 2);
+        assert_eq!(here(&flushed, tmp.path()), [2]);
+        table(3, BYTES_MAX);
+        assert_eq!(here(&flushed, tmp.path()), [0; 0], "too much");
+        table(1, 10);
+        assert_eq!(here(&flushed, tmp.path()), [0; 0], "all or nothing");
+        flushed.retain(|_| true);
+        table(2, 10);
+        assert_eq!(here(&flushed, tmp.path()), [2]);
+    }
+}
