@@ -26,4 +26,6 @@ for parallelism in 2 4 3; do
   until read -r id took bytes uploaded < <(newest) && [ "$id" -gt "$before" ]; do sleep 0.2; done
   echo "| $parallelism | $((now - asked)) | $((now - $(date -d "$stopped" +%s%3N))) | $took, $((uploaded / 1000000)) of $((bytes / 1000000)) |"
 done
+# How long each task of them took for its state: to bring the files here, to check them and to open the databases.
+grep -rh --include='*.log' 'state restored' "$dir/cluster" | sort
 "$flott" cancel "$job" >/dev/null

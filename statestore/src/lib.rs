@@ -15,6 +15,7 @@
 //! What must stay true: after a restore, exactly the entries that were there at the snapshot are there again, for
 //! exactly the key groups of the new owner; and an object, once uploaded, is never written again.
 
+mod checks;
 mod error;
 pub mod keyed;
 mod local;

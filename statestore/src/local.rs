@@ -17,9 +17,9 @@ use flott_proto::ids::CheckpointId;
 use flott_proto::state_handle::StateFile;
 use tracing::{debug, warn};
 
+use crate::checks::{Check, Checks};
 use crate::error::Error;
 use crate::rocks::is_immutable;
-use crate::snapshot::file_checksum;
 
 /// Which files are kept for whom. Pure.
 #[derive(Debug, Default)]
@@ -75,6 +75,7 @@ impl Holdings {
 pub struct LocalFiles {
     dir: Arc<Path>,
     holdings: Arc<Mutex<Holdings>>,
+    checks: Checks,
 }
 
 impl LocalFiles {
@@ -85,6 +86,7 @@ impl LocalFiles {
         Ok(Self {
             dir: dir.into(),
             holdings: Arc::default(),
+            checks: Checks::default(),
         })
     }
 
@@ -97,15 +99,15 @@ impl LocalFiles {
     }
 
     /// Makes `to` the file, if it is kept and whole. Tables are linked; the others are copied, for they may be changed.
-    pub(crate) async fn fetch(&self, file: &StateFile, to: &Path) -> bool {
+    pub(crate) async fn fetch(&self, file: &StateFile, to: &Path) -> Option<Check> {
         if let Err(error) = self.place(file, to) {
             if error.kind() != std::io::ErrorKind::NotFound {
                 warn!(path = file.path, %error, "a kept state file cannot be used; downloading it");
             }
-            return false;
+            return None;
         }
-        match file_checksum(to.to_owned()).await {
-            Ok(found) if found == (file.crc32c, file.size) => true,
+        match self.checks.file(to.to_owned()).await {
+            Ok((found, check)) if found == (file.crc32c, file.size) => Some(check),
             found => {
                 warn!(
                     path = file.path,
@@ -115,9 +117,14 @@ impl LocalFiles {
                 self.holdings().forget(&file.path);
                 // If it cannot be removed, the download says why.
                 let _ = fs::remove_file(to);
-                false
+                None
             }
         }
+    }
+
+    /// The checks of files on this machine.
+    pub(crate) fn checks(&self) -> &Checks {
+        &self.checks
     }
 
     /// Under the lock, so that the file is not deleted meanwhile.

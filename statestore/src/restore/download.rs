@@ -9,39 +9,53 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::Source;
 use super::fetch::fetch;
 use super::plan::Tablet;
+use crate::checks::{Check, Checks};
 use crate::error::Error;
 use crate::metrics;
 use crate::rocks::{is_immutable, point_to_manifest};
-use crate::snapshot::file_checksum;
 
 /// Files in flight: enough to fill the line from object storage.
 const DOWNLOADS_IN_FLIGHT_MAX: usize = 8;
 
-/// Makes `dir`, which is empty, a database that can be opened.
-pub(super) async fn download(source: &Source, tablet: &Tablet, dir: &Path) -> Result<(), Error> {
+/// Makes `dir`, which is empty, a database that can be opened. As long as somebody holds the checks, tasks that need the same
+/// files do not read them again.
+pub(super) async fn download(
+    source: &Source,
+    tablet: &Tablet,
+    dir: &Path,
+) -> Result<Vec<Check>, Error> {
     let files: Vec<_> = tablet
         .files
         .values()
         .map(|file| bring(source, file, dir))
         .collect();
-    stream::iter(files)
+    let checks = stream::iter(files)
         .buffer_unordered(DOWNLOADS_IN_FLIGHT_MAX)
-        .try_collect::<()>()
+        .try_collect()
         .await?;
-    point_to_manifest(dir, &tablet.manifest)
+    point_to_manifest(dir, &tablet.manifest)?;
+    Ok(checks)
 }
 
-async fn bring(source: &Source, file: &StateFile, dir: &Path) -> Result<(), Error> {
-    if let Some(local) = &source.local
-        && local.fetch(file, &dir.join(&file.local_name)).await
-    {
+async fn bring(source: &Source, file: &StateFile, dir: &Path) -> Result<Check, Error> {
+    let Some(local) = &source.local else {
+        let checks = Checks::default();
+        return fetch(file, || download_file(&source.storage, &checks, file, dir)).await;
+    };
+    if let Some(check) = local.fetch(file, &dir.join(&file.local_name)).await {
         metrics::found_locally(file.size);
-        return Ok(());
+        return Ok(check);
     }
-    fetch(file, || download_file(&source.storage, file, dir)).await
+    let checks = local.checks();
+    fetch(file, || download_file(&source.storage, checks, file, dir)).await
 }
 
-async fn download_file(storage: &ObjectStorage, file: &StateFile, dir: &Path) -> Result<(), Error> {
+async fn download_file(
+    storage: &ObjectStorage,
+    checks: &Checks,
+    file: &StateFile,
+    dir: &Path,
+) -> Result<Check, Error> {
     let local = dir.join(&file.local_name);
     // RocksDB never changes a table, so one that lies on this disk need not be copied.
     let linked = is_immutable(&file.local_name) && storage.link_file(&file.path, &local).await;
@@ -56,7 +70,7 @@ async fn download_file(storage: &ObjectStorage, file: &StateFile, dir: &Path) ->
             Err(error) => return Err(error.into()),
         }
     }
-    let (crc32c, size) = file_checksum(local).await?;
+    let ((crc32c, size), check) = checks.file(local).await?;
     let corrupt = |reason| {
         Err(Error::Corrupt {
             path: file.path.clone(),
@@ -77,5 +91,5 @@ async fn download_file(storage: &ObjectStorage, file: &StateFile, dir: &Path) ->
     } else {
         metrics::downloaded(size);
     }
-    Ok(())
+    Ok(check)
 }

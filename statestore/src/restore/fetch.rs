@@ -10,9 +10,12 @@ use crate::error::Error;
 const TRIES_MAX: usize = 3;
 
 /// Runs a `download` of `file`, again if what came was [`Error::Corrupt`].
-pub(super) async fn fetch<F>(file: &StateFile, mut download: impl FnMut() -> F) -> Result<(), Error>
+pub(super) async fn fetch<F, T>(
+    file: &StateFile,
+    mut download: impl FnMut() -> F,
+) -> Result<T, Error>
 where
-    F: Future<Output = Result<(), Error>>,
+    F: Future<Output = Result<T, Error>>,
 {
     for _ in 1..TRIES_MAX {
         match download().await {

@@ -36,7 +36,7 @@ pub(super) async fn open(
             download::download(source, &part.tablet, &database_dir).await
         }
     });
-    try_join_all(downloads).await?;
+    let _checks = try_join_all(downloads).await?;
     let files = restored_files(parts);
     let ranges: Vec<KeyGroupRange> = parts.iter().map(|part| part.take).collect();
     let dir = dir.to_owned();

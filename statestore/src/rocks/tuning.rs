@@ -16,9 +16,12 @@ use rocksdb::{
 /// Below this a database cannot work sensibly; a smaller budget is raised to it.
 pub(crate) const MEMORY_BYTES_MIN: u64 = 8 << 20;
 
-/// The most that memtables may take, whatever the budget: a checkpoint flushes them before it uploads, and a disk writes
-/// this much in well under a second.
+/// The most that all memtables may take, whatever the budget.
 const WRITE_BUFFER_BYTES_MAX: u64 = 64 << 20;
+
+/// The most that one memtable may take. What is in it when a barrier comes is flushed before the checkpoint is uploaded:
+/// of 16 MB that takes less than a tenth of a second.
+const MEMTABLE_BYTES_MAX: usize = 16 << 20;
 
 /// A memtable's memory comes in pieces of this size. Small, because every checkpoint begins a new memtable.
 const ARENA_BLOCK_BYTES: usize = 256 << 10;
@@ -31,16 +34,15 @@ const TARGET_FILE_BYTES: u64 = 32 << 20;
 /// not live long, with every few checkpoints.
 const SORTED_RUNS_MIN: i32 = 24;
 
-/// So many sorted runs of like size are merged, whatever is garbage in them: what a read may have to look through. See
-/// [`tuned`].
-const SORTED_RUNS_MAX: i32 = 128;
+/// So many sorted runs of like size are merged, whatever is garbage in them: what a read may have to look through.
+const SORTED_RUNS_MAX: i32 = 48;
 
 /// Overwritten and deleted entries may take this much beside the live ones before all is rewritten. Less makes a restore
 /// faster and the average checkpoint larger.
 const GARBAGE_PERCENT_MAX: i32 = 125;
 
 /// Bits of a run's bloom filter for each of its keys. A key that is not in a run costs the reading of a block in one of
-/// 800 runs; with the usual 10 bits it would be one of 100, about one for each read when there are most runs.
+/// 800 runs; with the usual 10 bits it would be one of 100, one for every second read when there are most runs.
 const FILTER_BITS: f64 = 14.0;
 
 /// What a read decompresses, for which it looks in one place of the whole state: little.
@@ -98,14 +100,12 @@ impl fmt::Debug for Memory {
 ///
 /// **Compaction.** Checkpoints are frequent, so every flush makes a small sorted run whose keys lie all over the key
 /// space. Under levelled compaction each such run meets all of the next level: with all data in one level, as is usual
-/// below its base size of 256 MB, every fourth checkpoint would rewrite, and upload, the whole state. Universal
-/// compaction merges runs of like size instead, and rewrites everything only when the garbage reaches
-/// [`GARBAGE_PERCENT_MAX`]. With as many runs as it takes changes until then, a byte is uploaded when it is flushed, and
-/// 0.8 times more on average; each merge before would upload it once more. So [`SORTED_RUNS_MAX`] is about what a
-/// state has of which 1 % changes between checkpoints. The price is space, that a restore opens more files, and that reads
-/// look through more runs, which [`FILTER_BITS`] and small blocks make up for.
+/// below its base size of 256 MB, every fourth checkpoint would rewrite the whole state. Universal compaction merges runs of
+/// like size instead, and rewrites everything only when the garbage reaches [`GARBAGE_PERCENT_MAX`]. A checkpoint does not
+/// take over what the former rewrites (see [`super::lineage`]): a byte is uploaded when it is flushed, and 0.8 times more on
+/// average, whatever the size of the state. The price is space, and that a restore opens more files.
 ///
-/// A memtable may take all that memtables may: two of half the size would be two runs for each checkpoint.
+/// Reads look through all runs, which [`FILTER_BITS`] and small blocks make up for.
 pub(super) fn tuned(memory: &Memory) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(&memory.cache);
@@ -128,7 +128,7 @@ pub(super) fn tuned(memory: &Memory) -> Options {
     let mut options = Options::default();
     options.set_block_based_table_factory(&table);
     options.set_write_buffer_manager(&memory.manager);
-    options.set_write_buffer_size(memory.write_buffers);
+    options.set_write_buffer_size(memory.write_buffers.min(MEMTABLE_BYTES_MAX));
     options.set_arena_block_size(ARENA_BLOCK_BYTES);
     options.set_max_write_buffer_number(4);
     // One thread writes, mostly in order of the keys: then each entry's place is beside that of the one before.

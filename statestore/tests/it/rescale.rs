@@ -319,3 +319,57 @@ async fn another_max_parallelism_is_refused_as_long_as_it_can_lose_keys() {
         );
     }
 }
+
+#[tokio::test]
+async fn tables_from_before_merges_pass_from_owner_to_owner() {
+    /// More than are merged together.
+    const CHECKPOINTS: u64 = 60;
+    const CHANGES: u64 = 30;
+    const KEYS: u64 = 8_000;
+    let mut vertex = Vertex::start("merges").await;
+    let (mut random, mut expected) = (1u64, Contents::new());
+    let mut next = move || {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        random >> 33
+    };
+    let mut are_merged = false;
+    for parallelism in [1, 2, 3, 1] {
+        vertex.restart(parallelism).await;
+        assert_eq!(vertex.contents("value").0, expected);
+        // All that there was is written once, so that it takes long until most of it is garbage.
+        for number in 0..KEYS + CHECKPOINTS * CHANGES {
+            let (key, is_put) = match number < KEYS {
+                true => (number, true),
+                false => (next() % KEYS, next() % 4 > 0),
+            };
+            let stored = key.to_be_bytes();
+            let value: Vec<u8> = (0..20)
+                .flat_map(|_| (next() << 32 ^ next()).to_le_bytes())
+                .collect();
+            vertex.write("value", &stored, is_put.then_some(&value), number as i64);
+            let at = (stored.to_vec(), b"n".to_vec());
+            if is_put {
+                expected.insert(at, value);
+            } else {
+                expected.remove(&at);
+            }
+            if number >= KEYS && number.is_multiple_of(CHANGES) {
+                vertex.checkpoint().await;
+            }
+        }
+        vertex.checkpoint().await;
+        let here = |name: &str| {
+            let task = vertex.local.path().join(format!("{}-0", vertex.attempt));
+            let databases = (0..8).map(|number| task.join(format!("db-{number}")));
+            databases
+                .into_iter()
+                .any(|database| database.join(name).exists())
+        };
+        let mut tables = vertex.states[0].files.values();
+        are_merged |=
+            tables.any(|file| file.local_name.ends_with(".sst") && !here(&file.local_name));
+    }
+    assert!(are_merged, "no checkpoint had a table from before a merge");
+}
