@@ -23,7 +23,7 @@ use std::fs;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flott_node::Failpoint;
@@ -43,6 +43,9 @@ pub(crate) use self::tuning::{MEMORY_BYTES_MIN, Memory};
 #[cfg(not(feature = "simulation"))]
 pub(crate) use self::{Rocks as Database, RocksCursor as Cursor};
 use crate::error::Error;
+
+/// What a restored database writes before it merges again.
+const REST_BYTES: i64 = 64 << 20;
 
 fn failed(action: &'static str) -> impl FnOnce(rocksdb::Error) -> Error {
     move |error| Error::Backend {
@@ -112,6 +115,8 @@ pub(crate) struct Rocks {
     lineage: Mutex<Lineage>,
     flushed: Arc<Flushed>,
     fate: Arc<Fate>,
+    /// Bytes to be written before it merges anything; 0 or less: it does.
+    rest_bytes: AtomicI64,
 }
 
 impl fmt::Debug for Rocks {
@@ -135,7 +140,8 @@ impl Rocks {
     }
 
     /// Opens the database in `dir`, without the entries in `foreign` ranges of keys. These must not be read any more:
-    /// files of nothing else are dropped at once, other entries when they would be rewritten.
+    /// files of nothing else are dropped at once, other entries when they would be rewritten. Nothing is merged before the
+    /// next snapshot, or before much has been written: who restores has better things to do.
     pub(crate) fn open(
         dir: &Path,
         memory: &Memory,
@@ -144,6 +150,7 @@ impl Rocks {
         let foreign: Arc<[_]> = foreign.into();
         let flushed = Arc::new(Flushed::create(dir)?);
         let mut options = tuned(memory);
+        options.set_disable_auto_compactions(true);
         options.add_event_listener(OnFlush(Arc::clone(&flushed)));
         if !foreign.is_empty() {
             options.set_compaction_filter_factory(LeaveOut(Arc::clone(&foreign)));
@@ -153,7 +160,10 @@ impl Rocks {
             db.delete_file_in_range(&range.start, &range.end)
                 .map_err(failed("drop the files of others"))?;
         }
-        let rocks = Self::of(db, flushed);
+        let rocks = Self {
+            rest_bytes: AtomicI64::new(REST_BYTES),
+            ..Self::of(db, flushed)
+        };
         rocks.holding_files(|files| rocks.follow(&mut rocks.lineage(), files))?;
         Ok(rocks)
     }
@@ -174,7 +184,23 @@ impl Rocks {
             lineage: Mutex::default(),
             flushed,
             fate: Arc::default(),
+            rest_bytes: AtomicI64::new(0),
         }
+    }
+
+    /// Ends the rest of a restored database once it has written so many bytes more.
+    fn work_off_rest(&self, bytes: i64) -> Result<(), Error> {
+        let before = self.rest_bytes.load(Ordering::Relaxed);
+        if before <= 0 {
+            return Ok(());
+        }
+        self.rest_bytes.store(before - bytes, Ordering::Relaxed);
+        if before > bytes {
+            return Ok(());
+        }
+        self.db
+            .set_options(&[("disable_auto_compactions", "false")])
+            .map_err(failed("begin to merge"))
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
@@ -200,7 +226,8 @@ impl Rocks {
     pub(crate) fn write(&self, batch: &Batch) -> Result<(), Error> {
         self.db
             .write_opt(&batch.0, &self.write_options)
-            .map_err(failed("write"))
+            .map_err(failed("write"))?;
+        self.work_off_rest(batch.size_bytes() as i64)
     }
 
     /// The entries whose keys are in `from..to`, in order of key, as they are now.
@@ -253,6 +280,7 @@ impl Rocks {
             Ok(linked)
         });
         Failpoint::Linked.pass();
+        self.work_off_rest(i64::MAX)?;
         linked
     }
 
