@@ -8,12 +8,16 @@ use std::time::Duration;
 
 use flott_node::config::{Configuration, options};
 use flott_node::{Tasks, telemetry};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::Error;
 use crate::args::{LogFormat, LoggingArgs, ProcessArgs};
 use crate::local::Role;
+
+/// Open files with which a TaskManager gets along.
+const OPEN_FILES_WANTED: u64 = 8_192;
 
 /// Runs until it was told to end, or cannot go on.
 pub(crate) async fn run(role: Role, arguments: &ProcessArgs) -> Result<(), Error> {
@@ -23,10 +27,18 @@ pub(crate) async fn run(role: Role, arguments: &ProcessArgs) -> Result<(), Error
     for warning in configuration.warnings() {
         warn!("{warning}");
     }
+    let open_files_max = allow_open_files();
+    if open_files_max < OPEN_FILES_WANTED {
+        warn!(
+            open_files_max,
+            "state of some GB has more files than this process may open; raise the hard limit (ulimit -Hn, LimitNOFILE=)"
+        );
+    }
     info!(
         role = role.verb(),
         version = env!("CARGO_PKG_VERSION"),
         pid = std::process::id(),
+        open_files_max,
         "starting"
     );
     for (key, value, origin) in configuration.iter() {
@@ -57,6 +69,21 @@ pub(crate) async fn run(role: Role, arguments: &ProcessArgs) -> Result<(), Error
         info!(role = role.verb(), "stopped");
     }
     result
+}
+
+/// Raises the limit of open files as far as it goes; that of most systems is 1,024 until somebody asks. Returns what it is.
+fn allow_open_files() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => raised,
+        Err(_) => limit,
+    }
+    .current
+    .unwrap_or(u64::MAX)
 }
 
 async fn serve(role: Role, configuration: Configuration, tasks: Tasks) -> Result<(), Error> {
@@ -183,6 +210,15 @@ mod tests {
             Command::JobManager(arguments) | Command::TaskManager(arguments) => arguments,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn the_limit_of_open_files_is_raised_as_far_as_it_goes() {
+        let limit = getrlimit(Resource::Nofile);
+        let current = Some(256);
+        setrlimit(Resource::Nofile, Rlimit { current, ..limit }).unwrap();
+        assert_eq!(allow_open_files(), limit.maximum.unwrap_or(u64::MAX));
+        assert_eq!(getrlimit(Resource::Nofile).current, limit.maximum);
     }
 
     #[test]

@@ -14,9 +14,14 @@ use crate::snapshot::file_checksum;
 /// A CRC-32C and a size, once they are known.
 type Cell = OnceCell<(u32, u64)>;
 
-/// The checks of files that somebody holds, by device and inode. Clones are the same.
+/// A file, whatever its name: device and inode.
+type FileId = (u64, u64);
+
+/// The checks of files that somebody holds. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Checks(Arc<Mutex<BTreeMap<(u64, u64), Weak<Cell>>>>);
+pub(crate) struct Checks(Arc<Mutex<Cells>>);
+
+type Cells = BTreeMap<FileId, Weak<Cell>>;
 
 /// As long as it is held, its file is not read again for another check, whatever its name.
 #[derive(Debug)]
@@ -31,14 +36,14 @@ impl Checks {
         Ok((*found, Check(Arc::clone(&cell))))
     }
 
-    fn cell(&self, inode: (u64, u64)) -> Arc<Cell> {
+    fn cell(&self, file: FileId) -> Arc<Cell> {
         let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(held) = cells.get(&inode).and_then(Weak::upgrade) {
+        if let Some(held) = cells.get(&file).and_then(Weak::upgrade) {
             return held;
         }
         cells.retain(|_, cell| cell.strong_count() > 0);
         let cell = Arc::default();
-        cells.insert(inode, Arc::downgrade(&cell));
+        cells.insert(file, Arc::downgrade(&cell));
         cell
     }
 }

@@ -3,8 +3,8 @@
 //! A database for each tablet, one column family, no write-ahead log: what a crash loses, the last checkpoint brings back.
 //!
 //! - `tuning`: memory, compaction, settings. `batch`: changes.
-//! - `lineage`: what tables a checkpoint has instead of those of the database (pure). `flushed`: keeps them until they are
-//!   uploaded. `manifest`: the log that says what tables there are (pure).
+//! - `link`: a snapshot's files. `lineage`: what tables a checkpoint has instead of those of the database (pure). `flushed`:
+//!   keeps them until they are uploaded. `manifest`: the log that says what tables there are (pure).
 //! - `either`, `simulated`: what stands in its place in a simulation, which cannot carry its threads.
 
 mod batch;
@@ -12,32 +12,27 @@ mod batch;
 mod either;
 mod flushed;
 mod lineage;
+mod link;
 mod manifest;
 #[cfg(feature = "simulation")]
 mod simulated;
 mod tuning;
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
-use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use flott_node::Failpoint;
-use rocksdb::{
-    DB, DBRawIterator, FileType, FlushOptions, LiveFilesStorageInfo, LiveFilesStorageInfoOptions,
-    ReadOptions, WriteOptions,
-};
+use rocksdb::{DB, DBRawIterator, FlushOptions, ReadOptions, WriteOptions};
 
 pub(crate) use self::batch::Batch;
 #[cfg(feature = "simulation")]
 pub(crate) use self::either::{Cursor, Database};
 use self::flushed::{Flushed, OnFlush};
-use self::lineage::{Lineage, Version};
-use self::manifest::table_name;
+use self::lineage::Lineage;
+pub(crate) use self::link::{Fate, Linked, SavedFile};
 use self::tuning::{LeaveOut, tuned};
 pub(crate) use self::tuning::{MEMORY_BYTES_MIN, Memory};
 #[cfg(not(feature = "simulation"))]
@@ -51,60 +46,6 @@ fn failed(action: &'static str) -> impl FnOnce(rocksdb::Error) -> Error {
     move |error| Error::Backend {
         action,
         source: Box::new(error),
-    }
-}
-
-/// A file of a saved database.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SavedFile {
-    /// In the directory of a database.
-    pub(crate) name: String,
-    pub(crate) size: u64,
-    /// Where it is; `None` if the database does not have it any more.
-    pub(crate) path: Option<PathBuf>,
-}
-
-/// A database at one moment: its state, as two sets of files.
-#[derive(Debug)]
-pub(crate) struct Linked {
-    /// Those that it consists of.
-    pub(crate) live: Vec<SavedFile>,
-    /// Those that a checkpoint had better consist of, if all can be had that are not here: most are uploaded.
-    pub(crate) unmerged: Vec<SavedFile>,
-    /// Hears of what became of them.
-    pub(crate) fate: Arc<Fate>,
-}
-
-/// What has become of the unmerged files of snapshots: for the next snapshot.
-#[derive(Debug, Default)]
-pub(crate) struct Fate {
-    is_lost: AtomicBool,
-    stored: Mutex<BTreeSet<String>>,
-}
-
-impl Fate {
-    /// Some of them cannot be had.
-    pub(crate) fn lost(&self) {
-        self.is_lost.store(true, Ordering::Relaxed);
-    }
-
-    /// The table is in object storage.
-    pub(crate) fn stored(&self, name: &str) {
-        self.names().insert(name.to_owned());
-    }
-
-    /// Whether some could not be had, since it was asked last.
-    fn take_lost(&self) -> bool {
-        self.is_lost.swap(false, Ordering::Relaxed)
-    }
-
-    /// What has been stored since it was asked last.
-    fn take_stored(&self) -> BTreeSet<String> {
-        std::mem::take(&mut *self.names())
-    }
-
-    fn names(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -130,7 +71,7 @@ impl fmt::Debug for Rocks {
 impl Rocks {
     /// Makes a new database in `dir`, which must not hold one.
     pub(crate) fn create(dir: &Path, memory: &Memory) -> Result<Self, Error> {
-        let flushed = Arc::new(Flushed::create(dir)?);
+        let flushed = Arc::new(Flushed::of(dir));
         let mut options = tuned(memory);
         options.create_if_missing(true);
         options.set_error_if_exists(true);
@@ -148,7 +89,7 @@ impl Rocks {
         foreign: Vec<Range<Vec<u8>>>,
     ) -> Result<Self, Error> {
         let foreign: Arc<[_]> = foreign.into();
-        let flushed = Arc::new(Flushed::create(dir)?);
+        let flushed = Arc::new(Flushed::of(dir));
         let mut options = tuned(memory);
         options.set_disable_auto_compactions(true);
         options.add_event_listener(OnFlush(Arc::clone(&flushed)));
@@ -164,7 +105,7 @@ impl Rocks {
             rest_bytes: AtomicI64::new(REST_BYTES),
             ..Self::of(db, flushed)
         };
-        rocks.holding_files(|files| rocks.follow(&mut rocks.lineage(), files))?;
+        rocks.begin_to_follow()?;
         Ok(rocks)
     }
 
@@ -172,7 +113,7 @@ impl Rocks {
     pub(crate) fn open_read_only(dir: &Path, memory: &Memory) -> Result<Self, Error> {
         let db = DB::open_for_read_only(&tuned(memory), dir, false);
         let db = db.map_err(failed("open the restored database"))?;
-        Ok(Self::of(db, Arc::new(Flushed::create(dir)?)))
+        Ok(Self::of(db, Arc::new(Flushed::of(dir))))
     }
 
     fn of(db: DB, flushed: Arc<Flushed>) -> Self {
@@ -249,137 +190,7 @@ impl Rocks {
         begin.set_allow_write_stall(true);
         self.db.flush_opt(&begin).map_err(failed("flush"))
     }
-
-    /// Flushes, and gives all tables a second name in `dir`. The manifests are made anew; what else a database has can be
-    /// made from these: `CURRENT` names the manifest, and the options are ours.
-    pub(crate) fn link_into(&self, dir: &Path) -> Result<Linked, Error> {
-        Failpoint::BeforeFlush.pass();
-        let mut wait = FlushOptions::default();
-        wait.set_wait(true);
-        // A snapshot is never delayed by compactions that are behind.
-        wait.set_allow_write_stall(true);
-        self.db.flush_opt(&wait).map_err(failed("flush"))?;
-        Failpoint::Flushed.pass();
-        let linked = self.holding_files(|files| {
-            let mut lineage = self.lineage();
-            let manifest = self.follow(&mut lineage, files)?;
-            if self.fate.take_lost() {
-                lineage.lose();
-            }
-            let (live, unmerged) = lineage.snapshot();
-            drop(lineage);
-            let linked = Linked {
-                live: self.save(&live, &manifest, &dir.join(LIVE_MANIFEST), &live, dir)?,
-                unmerged: self.save(&unmerged, &manifest, &dir.join(&manifest), &live, dir)?,
-                fate: Arc::clone(&self.fate),
-            };
-            let stored = self.fate.take_stored();
-            self.flushed.retain(|number| {
-                unmerged.tables.contains_key(&number) && !stored.contains(&table_name(number))
-            });
-            Ok(linked)
-        });
-        Failpoint::Linked.pass();
-        self.work_off_rest(i64::MAX)?;
-        linked
-    }
-
-    /// The files of a version: its tables, linked into `dir` as far as they are here, and its manifest, written to `path`.
-    fn save(
-        &self,
-        version: &Version,
-        manifest: &str,
-        path: &Path,
-        live: &Version,
-        dir: &Path,
-    ) -> Result<Vec<SavedFile>, Error> {
-        let mut files = Vec::with_capacity(version.tables.len() + 1);
-        for (number, table) in &version.tables {
-            let (name, size) = (table_name(*number), table.size);
-            let to = dir.join(&name);
-            let is_here = if to.exists() {
-                true
-            } else if live.tables.contains_key(number) {
-                fs::hard_link(self.db.path().join(&name), &to).map_err(Error::local(&to))?;
-                true
-            } else {
-                self.flushed.link(*number, &to)?
-            };
-            let path = is_here.then_some(to);
-            files.push(SavedFile { name, size, path });
-        }
-        fs::write(path, &version.manifest).map_err(Error::local(path))?;
-        files.push(SavedFile {
-            name: manifest.to_owned(),
-            size: version.manifest.len() as u64,
-            path: Some(path.to_owned()),
-        });
-        Ok(files)
-    }
-
-    /// What `work` makes of the files that there are now; none of them is deleted meanwhile.
-    fn holding_files<T>(
-        &self,
-        work: impl FnOnce(&LiveFilesStorageInfo) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        self.db
-            .disable_file_deletions()
-            .map_err(failed("hold its files"))?;
-        let files = self
-            .db
-            .get_livefiles_storage_info(&LiveFilesStorageInfoOptions::new())
-            .map_err(failed("list its files"));
-        let done = files.and_then(|files| work(&files));
-        self.db
-            .enable_file_deletions()
-            .map_err(failed("release its files"))?;
-        done
-    }
-
-    /// Reads on in the manifest, up to where it tells of exactly these files. Returns its name.
-    fn follow(&self, lineage: &mut Lineage, files: &LiveFilesStorageInfo) -> Result<String, Error> {
-        let manifest = files
-            .iter()
-            .find(|file| file.file_type() == FileType::DescriptorFile);
-        let manifest = manifest.ok_or_else(|| failed_follow("there is none".to_owned()))?;
-        let name = manifest.relative_filename_lossy().into_owned();
-        let path = self.db.path().join(&name);
-        let offset = lineage.offset_in(&name);
-        let log = read_part(&path, offset, manifest.size()).map_err(Error::local(&path))?;
-        lineage.read(&name, &log).map_err(failed_follow)?;
-        let tables = files
-            .iter()
-            .filter(|file| file.file_type() == FileType::TableFile);
-        let tables: BTreeSet<u64> = tables.map(|file| file.file_number()).collect();
-        if lineage.is_of(&tables) {
-            Ok(name)
-        } else {
-            Err(failed_follow(format!("it does not tell of {tables:?}")))
-        }
-    }
-
-    fn lineage(&self) -> MutexGuard<'_, Lineage> {
-        self.lineage.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
-fn failed_follow(reason: String) -> Error {
-    Error::Backend {
-        action: "follow its manifest",
-        source: reason.into(),
-    }
-}
-
-/// The bytes from `offset` to `end`.
-fn read_part(path: &Path, offset: u64, end: u64) -> std::io::Result<Vec<u8>> {
-    let mut file = fs::File::open(path)?;
-    file.seek(SeekFrom::Start(offset))?;
-    let mut part = vec![0; end.saturating_sub(offset) as usize];
-    file.read_exact(&mut part)?;
-    Ok(part)
-}
-
-/// In a snapshot's directory, the manifest of what the database consists of.
-const LIVE_MANIFEST: &str = "LIVE";
 
 /// The name of the file that says which manifest holds.
 const CURRENT: &str = "CURRENT";

@@ -88,7 +88,7 @@ fn usage(wrong: &str) -> ! {
 }
 
 /// The state of all tasks goes over to `parallelism` others: milliseconds until they have opened it, and megabytes that
-/// their first checkpoint uploads. Nothing is kept on this machine but what `storage` has.
+/// their first checkpoint uploads. Nothing is kept on this machine but what `storage` has, in whose files all of them look.
 fn rescale(
     states: &mut Vec<SubtaskState>,
     last: &mut CheckpointId,
@@ -97,9 +97,14 @@ fn rescale(
     storage: &ObjectStorage,
     runtime: &Handle,
 ) -> (f64, f64) {
+    let kept = dir.join(format!("kept-by-{parallelism}"));
+    let source = Source {
+        storage: storage.clone(),
+        local: Some(LocalFiles::create(&kept).unwrap()),
+    };
     let begun = Instant::now();
     let open = |task: u32| {
-        let (source, range) = (Source::from(storage.clone()), range(task, parallelism));
+        let range = range(task, parallelism);
         let at = dir.join(format!("of-{parallelism}-{task}"));
         let restoring = restore(&at, &source, states, MAX_PARALLELISM, range, OPTIONS);
         let mut backend = runtime.block_on(restoring).unwrap();

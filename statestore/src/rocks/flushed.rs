@@ -35,13 +35,11 @@ struct Kept {
 
 impl Flushed {
     /// Of the database in the directory `database`.
-    pub(super) fn create(database: &Path) -> Result<Self, Error> {
-        let dir = database.join(DIRECTORY);
-        fs::create_dir_all(&dir).map_err(Error::local(&dir))?;
-        Ok(Self {
-            dir,
+    pub(super) fn of(database: &Path) -> Self {
+        Self {
+            dir: database.join(DIRECTORY),
             kept: Mutex::default(),
-        })
+        }
     }
 
     /// The table `number` has been flushed to `path`.
@@ -51,6 +49,7 @@ impl Flushed {
             return Ok(());
         }
         let to = self.path_of(number);
+        fs::create_dir_all(&self.dir)?;
         fs::hard_link(path, &to)?;
         let size = fs::metadata(&to)?.len();
         kept.sizes.insert(number, size);
@@ -131,7 +130,7 @@ mod tests {
     #[test]
     fn tables_are_here_until_they_are_not_needed_or_too_large() {
         let tmp = tempfile::tempdir().unwrap();
-        let flushed = Flushed::create(&tmp.path().join("db")).unwrap();
+        let flushed = Flushed::of(&tmp.path().join("db"));
         let table = |number: u64, size: u64| {
             let path = tmp.path().join(number.to_string());
             fs::File::create(&path).unwrap().set_len(size).unwrap();
