@@ -34,6 +34,25 @@ pub(crate) fn at<'a>(key: &'a [u8], namespace: &'a [u8]) -> StateKey<'a> {
     }
 }
 
+/// Numbers that look random, the same in every run.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    /// Of 31 bits.
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    /// So many bytes that do not compress.
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| (self.next() >> 8) as u8).collect()
+    }
+}
+
 /// Key and namespace to value.
 pub(crate) type Contents = BTreeMap<(Vec<u8>, Vec<u8>), Vec<u8>>;
 

@@ -10,7 +10,7 @@ use flott_proto::key_group::KeyGroupRange;
 use flott_proto::state_handle::SubtaskState;
 use flott_statestore::{StateBatch, StateId, Uploaded};
 
-use crate::fixture::{Contents, MAX_PARALLELISM, Task, at, contents, restore};
+use crate::fixture::{Contents, MAX_PARALLELISM, Random, Task, at, contents, restore};
 
 const KEYS: u64 = 20_000;
 
@@ -25,7 +25,7 @@ struct Changing {
     task: Task,
     state: StateId,
     expected: Contents,
-    random: u64,
+    random: Random,
 }
 
 impl Changing {
@@ -35,16 +35,8 @@ impl Changing {
             task,
             state,
             expected,
-            random: 1,
+            random: Random(1),
         }
-    }
-
-    fn random(&mut self) -> u64 {
-        self.random = self
-            .random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        self.random >> 33
     }
 
     /// Writes each of `keys`, or deletes it if `is_deleted` says so.
@@ -56,7 +48,7 @@ impl Changing {
                 batch.delete(self.state, at(&stored, b""));
                 self.expected.remove(&(stored, vec![]));
             } else {
-                let value: Vec<u8> = (0..8).flat_map(|_| self.random().to_le_bytes()).collect();
+                let value = self.random.bytes(64);
                 batch.put(self.state, at(&stored, b""), &value);
                 self.expected.insert((stored, vec![]), value);
             }
@@ -68,8 +60,8 @@ impl Changing {
     /// for a merge of everything.
     fn change_some(&mut self, round: u64) {
         let count = if round % 250 < 170 { 20 } else { 400 };
-        let keys: Vec<u64> = (0..count).map(|_| self.random() % KEYS).collect();
-        let seed = self.random();
+        let keys: Vec<u64> = (0..count).map(|_| self.random.next() % KEYS).collect();
+        let seed = self.random.next();
         self.change(&keys, |key| (key ^ seed).is_multiple_of(4));
     }
 
@@ -156,7 +148,7 @@ async fn checkpoints_that_fail_and_restarts_lose_nothing_of_what_is_merged() {
     let mut merged_max = 0;
     for round in 2..ROUNDS {
         changing.change_some(round);
-        match changing.random() % 32 {
+        match changing.random.next() % 32 {
             0..4 => drop(changing.task.backend.snapshot(CheckpointId(round)).unwrap()),
             4..8 => {
                 changing.upload(round).await;

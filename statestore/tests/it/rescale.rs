@@ -10,7 +10,7 @@ use flott_statestore::{Error, KeyedBackend, SnapshotUploader, StateBatch, Timer,
 use proptest::prelude::*;
 
 use crate::fixture::{
-    Contents, MAX_PARALLELISM, OPTIONS, Task, at, contents, group, restore as restore_one,
+    Contents, MAX_PARALLELISM, OPTIONS, Random, Task, at, contents, group, restore as restore_one,
 };
 
 /// All subtasks of a vertex, and the coordinator's one retained checkpoint.
@@ -327,13 +327,7 @@ async fn tables_from_before_merges_pass_from_owner_to_owner() {
     const CHANGES: u64 = 30;
     const KEYS: u64 = 8_000;
     let mut vertex = Vertex::start("merges").await;
-    let (mut random, mut expected) = (1u64, Contents::new());
-    let mut next = move || {
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        random >> 33
-    };
+    let (mut random, mut expected) = (Random(1), Contents::new());
     let mut are_merged = false;
     for parallelism in [1, 2, 3, 1] {
         vertex.restart(parallelism).await;
@@ -342,12 +336,10 @@ async fn tables_from_before_merges_pass_from_owner_to_owner() {
         for number in 0..KEYS + CHECKPOINTS * CHANGES {
             let (key, is_put) = match number < KEYS {
                 true => (number, true),
-                false => (next() % KEYS, next() % 4 > 0),
+                false => (random.next() % KEYS, random.next() % 4 > 0),
             };
             let stored = key.to_be_bytes();
-            let value: Vec<u8> = (0..20)
-                .flat_map(|_| (next() << 32 ^ next()).to_le_bytes())
-                .collect();
+            let value = random.bytes(160);
             vertex.write("value", &stored, is_put.then_some(&value), number as i64);
             let at = (stored.to_vec(), b"n".to_vec());
             if is_put {
