@@ -56,7 +56,7 @@ pub(crate) struct Rocks {
     lineage: Mutex<Lineage>,
     flushed: Arc<Flushed>,
     fate: Arc<Fate>,
-    /// Bytes to be written before it merges anything; 0 or less: it does.
+    /// Bytes to be written before it merges anything; 0: it does.
     rest_bytes: AtomicI64,
 }
 
@@ -129,14 +129,9 @@ impl Rocks {
         }
     }
 
-    /// Ends the rest of a restored database once it has written so many bytes more.
-    fn work_off_rest(&self, bytes: i64) -> Result<(), Error> {
-        let before = self.rest_bytes.load(Ordering::Relaxed);
-        if before <= 0 {
-            return Ok(());
-        }
-        self.rest_bytes.store(before - bytes, Ordering::Relaxed);
-        if before > bytes {
+    /// Ends the rest of a restored database, if it has not ended.
+    fn end_rest(&self) -> Result<(), Error> {
+        if self.rest_bytes.swap(0, Ordering::Relaxed) <= 0 {
             return Ok(());
         }
         self.db
@@ -168,7 +163,15 @@ impl Rocks {
         self.db
             .write_opt(&batch.0, &self.write_options)
             .map_err(failed("write"))?;
-        self.work_off_rest(batch.size_bytes() as i64)
+        let rest = self.rest_bytes.load(Ordering::Relaxed);
+        if rest > 0 {
+            let left = rest - batch.size_bytes() as i64;
+            if left <= 0 {
+                return self.end_rest();
+            }
+            self.rest_bytes.store(left, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// The entries whose keys are in `from..to`, in order of key, as they are now.

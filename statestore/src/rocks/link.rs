@@ -96,9 +96,10 @@ impl Rocks {
             }
             let (live, unmerged) = lineage.snapshot();
             drop(lineage);
+            let here = self.link_tables(&live, &unmerged, dir)?;
             let linked = Linked {
-                live: self.save(&live, &manifest, &dir.join(LIVE_MANIFEST), &live, dir)?,
-                unmerged: self.save(&unmerged, &manifest, &dir.join(&manifest), &live, dir)?,
+                live: save(&live, &manifest, &dir.join(LIVE_MANIFEST), &here, dir)?,
+                unmerged: save(&unmerged, &manifest, &dir.join(&manifest), &here, dir)?,
                 fate: Arc::clone(&self.fate),
             };
             let stored = self.fate.take_stored();
@@ -108,41 +109,33 @@ impl Rocks {
             Ok(linked)
         });
         Failpoint::Linked.pass();
-        self.work_off_rest(i64::MAX)?;
+        self.end_rest()?;
         linked
     }
 
-    /// The files of a version: its tables, linked into `dir` as far as they are here, and its manifest, written to `path`.
-    fn save(
+    /// Gives the tables of both versions second names in `dir`: those of the database, and what of the others is here still.
+    /// Returns which are.
+    fn link_tables(
         &self,
-        version: &Version,
-        manifest: &str,
-        path: &Path,
         live: &Version,
+        unmerged: &Version,
         dir: &Path,
-    ) -> Result<Vec<SavedFile>, Error> {
-        let mut files = Vec::with_capacity(version.tables.len() + 1);
-        for (number, table) in &version.tables {
-            let (name, size) = (table_name(*number), table.size);
+    ) -> Result<BTreeSet<u64>, Error> {
+        let mut here = BTreeSet::new();
+        for number in live.tables.keys() {
+            let name = table_name(*number);
             let to = dir.join(&name);
-            let is_here = if to.exists() {
-                true
-            } else if live.tables.contains_key(number) {
-                fs::hard_link(self.db.path().join(&name), &to).map_err(Error::local(&to))?;
-                true
-            } else {
-                self.flushed.link(*number, &to)?
-            };
-            let path = is_here.then_some(to);
-            files.push(SavedFile { name, size, path });
+            fs::hard_link(self.db.path().join(&name), &to).map_err(Error::local(&to))?;
+            here.insert(*number);
         }
-        fs::write(path, &version.manifest).map_err(Error::local(path))?;
-        files.push(SavedFile {
-            name: manifest.to_owned(),
-            size: version.manifest.len() as u64,
-            path: Some(path.to_owned()),
-        });
-        Ok(files)
+        for number in unmerged.tables.keys() {
+            if !here.contains(number)
+                && self.flushed.link(*number, &dir.join(table_name(*number)))?
+            {
+                here.insert(*number);
+            }
+        }
+        Ok(here)
     }
 
     /// What `work` makes of the files that there are now; none of them is deleted meanwhile.
@@ -189,6 +182,32 @@ impl Rocks {
     fn lineage(&self) -> MutexGuard<'_, Lineage> {
         self.lineage.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The files of a version: its tables, of which those that are `here` are in `dir`, and its manifest, which is written to
+/// `path`.
+fn save(
+    version: &Version,
+    manifest: &str,
+    path: &Path,
+    here: &BTreeSet<u64>,
+    dir: &Path,
+) -> Result<Vec<SavedFile>, Error> {
+    fs::write(path, &version.manifest).map_err(Error::local(path))?;
+    let tables = version.tables.iter().map(|(number, table)| {
+        let name = table_name(*number);
+        SavedFile {
+            path: here.contains(number).then(|| dir.join(&name)),
+            name,
+            size: table.size,
+        }
+    });
+    let manifest = SavedFile {
+        name: manifest.to_owned(),
+        size: version.manifest.len() as u64,
+        path: Some(path.to_owned()),
+    };
+    Ok(tables.chain([manifest]).collect())
 }
 
 fn failed_follow(reason: String) -> Error {

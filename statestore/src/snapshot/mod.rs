@@ -94,8 +94,9 @@ impl LocalSnapshot {
 
     /// The files of all databases. They are here.
     fn live_files(&self) -> BTreeMap<FileKey, SnapshotFile> {
-        let files = self.tablets.iter().map(|tablet| &tablet.files.live);
-        self.by_key(files)
+        let tablets = self.tablets.iter();
+        let files = tablets.flat_map(|tablet| tablet.by_key(&tablet.files.live));
+        files.collect()
     }
 
     /// The files that say the same with less to upload: those from before merges, where all of them that are not here are
@@ -104,51 +105,45 @@ impl LocalSnapshot {
         &self,
         is_stored: impl Fn(&FileKey, u64) -> bool,
     ) -> BTreeMap<FileKey, SnapshotFile> {
-        let are_unmerged_given = |tablet: &LinkedTablet| {
-            let LinkedTablet { key_groups, files } = tablet;
-            let mut are_all_to_be_had = true;
-            for file in &files.unmerged {
-                if is_stored(&key_of(*key_groups, file), file.size) {
-                    files.fate.stored(&file.name);
-                } else {
-                    are_all_to_be_had &= file.path.is_some();
-                }
-            }
-            if !are_all_to_be_had {
-                files.fate.lost();
-            }
-            are_all_to_be_had
+        let of_tablet = |tablet: &LinkedTablet| match tablet.has_unmerged(&is_stored) {
+            true => tablet.by_key(&tablet.files.unmerged),
+            false => tablet.by_key(&tablet.files.live),
         };
-        let files = self
-            .tablets
-            .iter()
-            .map(|tablet| match are_unmerged_given(tablet) {
-                true => &tablet.files.unmerged,
-                false => &tablet.files.live,
-            });
-        self.by_key(files)
-    }
-
-    /// `files` are those of each tablet.
-    fn by_key<'a>(
-        &self,
-        files: impl Iterator<Item = &'a Vec<SavedFile>>,
-    ) -> BTreeMap<FileKey, SnapshotFile> {
-        let of_tablet = |(tablet, files): (&LinkedTablet, &'a Vec<SavedFile>)| {
-            let key_groups = tablet.key_groups;
-            files.iter().map(move |file| {
-                let SavedFile { size, path, .. } = file.clone();
-                (key_of(key_groups, file), SnapshotFile { size, path })
-            })
-        };
-        self.tablets.iter().zip(files).flat_map(of_tablet).collect()
+        self.tablets.iter().flat_map(of_tablet).collect()
     }
 }
 
-fn key_of(key_groups: KeyGroupRange, file: &SavedFile) -> FileKey {
-    FileKey {
-        key_groups,
-        local_name: file.name.clone(),
+impl LinkedTablet {
+    /// Whether all its unmerged files can be had; tells the database what became of them.
+    fn has_unmerged(&self, is_stored: impl Fn(&FileKey, u64) -> bool) -> bool {
+        let Linked { unmerged, fate, .. } = &self.files;
+        let mut has_all = true;
+        for file in unmerged {
+            if is_stored(&self.key_of(file), file.size) {
+                fate.stored(&file.name);
+            } else {
+                has_all &= file.path.is_some();
+            }
+        }
+        if !has_all {
+            fate.lost();
+        }
+        has_all
+    }
+
+    fn by_key(&self, files: &[SavedFile]) -> Vec<(FileKey, SnapshotFile)> {
+        let by_key = files.iter().map(|file| {
+            let SavedFile { size, path, .. } = file.clone();
+            (self.key_of(file), SnapshotFile { size, path })
+        });
+        by_key.collect()
+    }
+
+    fn key_of(&self, file: &SavedFile) -> FileKey {
+        FileKey {
+            key_groups: self.key_groups,
+            local_name: file.name.clone(),
+        }
     }
 }
 

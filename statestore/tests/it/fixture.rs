@@ -49,8 +49,32 @@ impl Random {
 
     /// So many bytes that do not compress.
     pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
-        (0..count).map(|_| (self.next() >> 8) as u8).collect()
+        let mut bytes = Vec::with_capacity(count + 3);
+        while bytes.len() < count {
+            self.next();
+            bytes.extend_from_slice(&((self.0 >> 32) as u32).to_le_bytes());
+        }
+        bytes.truncate(count);
+        bytes
     }
+}
+
+/// Tables of a saved state that none of the databases in the task's directory has: they were merged.
+pub(crate) fn merged(task: &Path, saved: &SubtaskState) -> usize {
+    let databases: Vec<PathBuf> = (0..)
+        .map(|number| task.join(format!("db-{number}")))
+        .take_while(|database| database.exists())
+        .collect();
+    assert!(!databases.is_empty(), "a task has a database");
+    let tables = saved.files.values().map(|file| &file.local_name);
+    let tables = tables.filter(|name| name.ends_with(".sst"));
+    tables
+        .filter(|name| {
+            !databases
+                .iter()
+                .any(|database| database.join(name).exists())
+        })
+        .count()
 }
 
 /// Key and namespace to value.

@@ -6,7 +6,7 @@ use flott_proto::key_group::KeyGroupRange;
 use flott_proto::state_handle::{StateFile, SubtaskState};
 use flott_statestore::{BackendOptions, KeyedBackend, SnapshotUploader, StateBatch};
 
-use crate::fixture::{MAX_PARALLELISM, Task, at, contents, restore};
+use crate::fixture::{MAX_PARALLELISM, Random, Task, at, contents, restore};
 
 fn entries(keys: std::ops::Range<u32>, seed: u32) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
     keys.map(move |key| {
@@ -229,15 +229,9 @@ async fn a_table_of_many_parts_survives() {
     let mut backend = KeyedBackend::create(&dir, MAX_PARALLELISM, all(), options).unwrap();
     let state = backend.state("op", "value").unwrap();
     let mut batch = StateBatch::new();
-    let (mut values, mut random) = (Vec::new(), 1u64);
+    let (mut values, mut random) = (Vec::new(), Random(1));
     for key in 0..20u8 {
-        let mut value = Vec::with_capacity(1 << 20);
-        while value.len() < 1 << 20 {
-            random = random
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            value.extend_from_slice(&(random >> 16).to_le_bytes());
-        }
+        let value = random.bytes(1 << 20);
         batch.put(state, at(&[key], b""), &value);
         values.push(value);
     }

@@ -1,7 +1,5 @@
 //! The database merges its tables; checkpoints have them as they were before, and the same state.
 
-use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
 
 use flott_node::storage::ObjectStorage;
@@ -10,7 +8,7 @@ use flott_proto::key_group::KeyGroupRange;
 use flott_proto::state_handle::SubtaskState;
 use flott_statestore::{StateBatch, StateId, Uploaded};
 
-use crate::fixture::{Contents, MAX_PARALLELISM, Random, Task, at, contents, restore};
+use crate::fixture::{Contents, MAX_PARALLELISM, Random, Task, at, contents, merged, restore};
 
 const KEYS: u64 = 20_000;
 
@@ -78,19 +76,6 @@ impl Changing {
             .await
             .unwrap()
     }
-
-    /// Tables that the newest checkpoint has and the database has not.
-    fn merged(&self, saved: &SubtaskState) -> usize {
-        let database = fs::read_dir(self.task.dir.join("db-0")).unwrap();
-        let here: BTreeSet<String> = database
-            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-            .collect();
-        let files = saved.files.values();
-        let tables = files.filter(|file| file.local_name.ends_with(".sst"));
-        tables
-            .filter(|file| !here.contains(&file.local_name))
-            .count()
-    }
 }
 
 fn all() -> KeyGroupRange {
@@ -126,7 +111,7 @@ async fn what_is_merged_is_neither_uploaded_again_nor_lost() {
             assert!(merged < gone, "{merged} bytes of merges for {gone}");
             taken_over += 1;
         }
-        merged_max = merged_max.max(changing.merged(&saved));
+        merged_max = merged_max.max(merged(&changing.task.dir, &saved));
         if round % 50 == 0 {
             let again = dir.path().join(format!("again-{round}"));
             let states = std::slice::from_ref(&saved);
@@ -168,7 +153,7 @@ async fn checkpoints_that_fail_and_restarts_lose_nothing_of_what_is_merged() {
                 newest = CheckpointId(round);
                 saved = changing.task.complete(newest, &uploaded);
                 at_newest = changing.expected.clone();
-                merged_max = merged_max.max(changing.merged(&saved));
+                merged_max = merged_max.max(merged(&changing.task.dir, &saved));
             }
         }
     }

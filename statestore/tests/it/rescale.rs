@@ -10,7 +10,8 @@ use flott_statestore::{Error, KeyedBackend, SnapshotUploader, StateBatch, Timer,
 use proptest::prelude::*;
 
 use crate::fixture::{
-    Contents, MAX_PARALLELISM, OPTIONS, Random, Task, at, contents, group, restore as restore_one,
+    Contents, MAX_PARALLELISM, OPTIONS, Random, Task, at, contents, group, merged,
+    restore as restore_one,
 };
 
 /// All subtasks of a vertex, and the coordinator's one retained checkpoint.
@@ -352,16 +353,8 @@ async fn tables_from_before_merges_pass_from_owner_to_owner() {
             }
         }
         vertex.checkpoint().await;
-        let here = |name: &str| {
-            let task = vertex.local.path().join(format!("{}-0", vertex.attempt));
-            let databases = (0..8).map(|number| task.join(format!("db-{number}")));
-            databases
-                .into_iter()
-                .any(|database| database.join(name).exists())
-        };
-        let mut tables = vertex.states[0].files.values();
-        are_merged |=
-            tables.any(|file| file.local_name.ends_with(".sst") && !here(&file.local_name));
+        let task = vertex.local.path().join(format!("{}-0", vertex.attempt));
+        are_merged |= merged(&task, &vertex.states[0]) > 0;
     }
     assert!(are_merged, "no checkpoint had a table from before a merge");
 }
