@@ -19,6 +19,7 @@ use super::{shrink, timeline, undo};
 use crate::cluster::{flott, flott_binary};
 use crate::report::Verdict;
 use crate::target::control::library;
+use crate::target::local::Programs;
 use crate::target::{Target, store};
 
 /// A smaller plan is kept if it fails once in so many runs.
@@ -36,7 +37,7 @@ pub struct RunArgs {
     /// What the plan is made from; the same seed with the same options makes the same plan
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// So many runs, with rising seeds; ends with the first that did not hold
+    /// So many runs, with rising seeds; ends with the first in which something is violated
     #[arg(long, default_value_t = 1)]
     pub runs: u64,
     /// Begins no further run after so many minutes in all
@@ -81,6 +82,9 @@ pub struct RunArgs {
     /// The program under test [default: the `flott` beside this program]
     #[arg(long)]
     pub flott: Option<PathBuf>,
+    /// Another build: in each run processes are upgraded to it, one after the other, and taken back
+    #[arg(long, value_name = "FLOTT", conflicts_with = "observe_only")]
+    pub upgrade_to: Option<PathBuf>,
     /// The library that changes clocks and disks [default: libflott_chaos_preload.so beside this program]
     #[arg(long, value_name = "FILE")]
     pub preload: Option<PathBuf>,
@@ -97,6 +101,9 @@ pub struct ReplayArgs {
     /// The program under test [default: the `flott` beside this program]
     #[arg(long)]
     pub flott: Option<PathBuf>,
+    /// The build that rolling upgrades go to
+    #[arg(long, value_name = "FLOTT")]
+    pub upgrade_to: Option<PathBuf>,
     /// The library that changes clocks and disks [default: libflott_chaos_preload.so beside this program]
     #[arg(long, value_name = "FILE")]
     pub preload: Option<PathBuf>,
@@ -142,6 +149,7 @@ pub async fn run(
             false => arguments.rate,
         },
     };
+    let (mut runs, mut doubts) = (0_u64, Vec::new());
     for seed in arguments.seed..arguments.seed.saturating_add(arguments.runs) {
         if deadline.is_some_and(|deadline| clock.monotonic() >= deadline) {
             break;
@@ -158,7 +166,7 @@ pub async fn run(
             place: place.clone(),
             length,
             directory: directory.join(format!("seed-{seed}")),
-            binary: binary(arguments.flott.as_deref())?,
+            programs: programs(arguments.flott.as_deref(), arguments.upgrade_to.as_deref())?,
             library: library(arguments.preload.as_deref()),
         };
         let verdict = one(
@@ -169,20 +177,42 @@ pub async fn run(
             arguments.keep,
         )
         .await?;
-        if verdict != Verdict::Held {
-            return Ok(verdict);
+        runs += 1;
+        match verdict {
+            Verdict::Held => {}
+            Verdict::Unknown(why) => doubts.push(format!("seed {seed}: {}", why.join("; "))),
+            Verdict::Violated(_) => return Ok(verdict),
         }
     }
-    Ok(Verdict::Held)
+    if runs > 1 {
+        say(&format!(
+            "CHAOS {runs} runs: {} held, {} unknown",
+            runs - doubts.len() as u64,
+            doubts.len()
+        ));
+    }
+    Ok(Verdict::of(Vec::new(), doubts))
 }
 
 fn possible_kinds(arguments: &RunArgs) -> anyhow::Result<Vec<Kind>> {
+    let is_upgraded = arguments.upgrade_to.is_some();
+    let named = arguments.faults.iter().flatten();
+    let wants_upgrade = arguments.more_faults.contains(&More::Upgrade)
+        || named.into_iter().any(|kind| *kind == Kind::Upgrade);
+    ensure!(
+        is_upgraded || !wants_upgrade,
+        "to which build? Name it: --upgrade-to FLOTT"
+    );
     if let Some(wanted) = &arguments.faults {
         ensure!(
             store::AVAILABLE || !wanted.iter().any(|kind| kind.is_of_store()),
             "this program was built without its object store: build it with --features object-store"
         );
-        return Ok(wanted.clone());
+        let mut kinds = wanted.clone();
+        if is_upgraded && !kinds.contains(&Kind::Upgrade) {
+            kinds.push(Kind::Upgrade);
+        }
+        return Ok(kinds);
     }
     let usual = Kind::USUAL
         .into_iter()
@@ -191,7 +221,9 @@ fn possible_kinds(arguments: &RunArgs) -> anyhow::Result<Vec<Kind>> {
     // In the order of `More`, whatever the order in which they were named.
     let more = More::ALL
         .into_iter()
-        .filter(|more| arguments.more_faults.contains(more))
+        .filter(|more| {
+            arguments.more_faults.contains(more) || *more == More::Upgrade && is_upgraded
+        })
         .flat_map(More::kinds);
     Ok(usual.chain(more.copied()).collect())
 }
@@ -224,18 +256,24 @@ fn options_of(arguments: &RunArgs, seed: u64) -> String {
     if arguments.records > 0 {
         options += &format!(" --records {}", arguments.records);
     }
+    if let Some(other) = &arguments.upgrade_to {
+        options += &format!(" --upgrade-to {}", other.display());
+    }
     if arguments.observe_only {
         options += &format!(" --observe-only -m {}", arguments.jobmanagers.join(","));
     }
     options
 }
 
-fn binary(given: Option<&Path>) -> anyhow::Result<PathBuf> {
-    let Some(given) = given else {
-        return flott_binary();
+fn programs(first: Option<&Path>, other: Option<&Path>) -> anyhow::Result<Programs> {
+    let given = |program: &Path| {
+        ensure!(program.is_file(), "{} is no program", program.display());
+        Ok(program.canonicalize()?)
     };
-    ensure!(given.is_file(), "{} is no program", given.display());
-    Ok(given.canonicalize()?)
+    Ok(Programs {
+        first: first.map_or_else(flott_binary, given)?,
+        other: other.map(given).transpose()?,
+    })
 }
 
 /// Carries a plan out again. A seed replays the plan, not the interleaving.
@@ -250,7 +288,7 @@ pub async fn replay(
         length: plan.ends(),
         place: Place::Own,
         directory: directory.join("replay"),
-        binary: binary(arguments.flott.as_deref())?,
+        programs: programs(arguments.flott.as_deref(), arguments.upgrade_to.as_deref())?,
         library: library(arguments.preload.as_deref()),
         plan,
     };
@@ -266,11 +304,7 @@ async fn one(
     again: &str,
     keep: bool,
 ) -> anyhow::Result<Verdict> {
-    let version = flott(&course.binary, &["--version"])
-        .await?
-        .stdout
-        .trim()
-        .to_owned();
+    let version = version_of(&course.programs).await?;
     let plan = &course.plan;
     let place = match &course.place {
         Place::Own => plan.target.to_string(),
@@ -332,6 +366,19 @@ async fn one(
     Ok(verdict)
 }
 
+/// What the program under test calls itself, and the one that it is upgraded to.
+async fn version_of(programs: &Programs) -> anyhow::Result<String> {
+    let own = async |program: &Path| {
+        let answer = flott(program, &["--version"]).await?;
+        anyhow::Ok(answer.stdout.trim().to_owned())
+    };
+    let first = own(&programs.first).await?;
+    Ok(match &programs.other {
+        Some(other) => format!("{first}, upgraded to {}", own(other).await?),
+        None => first,
+    })
+}
+
 /// Of a run that held, plan, report and histories are worth keeping; data and output are not.
 fn tidy(directory: &Path) -> anyhow::Result<()> {
     for bulky in ["cluster", "checkpoints", "savepoints", "out", "reference"] {
@@ -352,7 +399,7 @@ pub async fn shrink(
     say: &Say,
 ) -> anyhow::Result<Verdict> {
     let mut plan: Plan = read_json(&arguments.plan)?;
-    let binary = binary(arguments.flott.as_deref())?;
+    let programs = programs(arguments.flott.as_deref(), arguments.upgrade_to.as_deref())?;
     let library = library(arguments.preload.as_deref());
     let mut runs = 0_u32;
     'smaller: loop {
@@ -363,7 +410,7 @@ pub async fn shrink(
                     length: candidate.ends(),
                     place: Place::Own,
                     directory: directory.join(format!("shrink-{runs}")),
-                    binary: binary.clone(),
+                    programs: programs.clone(),
                     library: library.clone(),
                     plan: candidate.clone(),
                 };

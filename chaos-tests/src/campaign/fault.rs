@@ -89,6 +89,9 @@ pub enum Kind {
     BitFlip,
     /// Killed; its newest snapshot is cut short; started, it does without, or refuses and is replaced.
     TornSnapshot,
+    /// The next `amount` processes, 0: all, are restarted with the other build, one after the other. When all run it, the next
+    /// step begins to take them back.
+    Upgrade,
 }
 
 impl Kind {
@@ -176,6 +179,7 @@ impl Kind {
                 | Self::Savepoint
                 | Self::BitFlip
                 | Self::TornSnapshot
+                | Self::Upgrade
         )
     }
 
@@ -195,6 +199,8 @@ impl Kind {
             Self::DiskSlow | Self::Busy => range(3_000, 12_000),
             // A JobManager ends if its disk hangs for twenty seconds.
             Self::DiskHung => range(500, 25_000),
+            // Every process is started once, and waited for.
+            Self::Upgrade => range(120_000, 120_000),
             // Of an operation: until it is given up.
             _ => range(30_000, 30_000),
         }
@@ -236,6 +242,7 @@ impl fmt::Display for Kind {
             Self::Busy => "busy",
             Self::BitFlip => "bit-flip",
             Self::TornSnapshot => "torn-snapshot",
+            Self::Upgrade => "upgrade",
         })
     }
 }
@@ -252,11 +259,19 @@ pub enum More {
     Pressure,
     /// bit-flip, torn-snapshot
     Damage,
+    /// upgrade; needs --upgrade-to, and is in every plan with it
+    Upgrade,
 }
 
 impl More {
     #[expect(missing_docs, reason = "its name says it")]
-    pub const ALL: [Self; 4] = [Self::Clock, Self::Disk, Self::Pressure, Self::Damage];
+    pub const ALL: [Self; 5] = [
+        Self::Clock,
+        Self::Disk,
+        Self::Pressure,
+        Self::Damage,
+        Self::Upgrade,
+    ];
 
     /// What they are.
     pub fn kinds(self) -> &'static [Kind] {
@@ -270,6 +285,7 @@ impl More {
             ],
             Self::Pressure => &[Kind::FewFiles, Kind::Busy],
             Self::Damage => &[Kind::BitFlip, Kind::TornSnapshot],
+            Self::Upgrade => &[Kind::Upgrade],
         }
     }
 }

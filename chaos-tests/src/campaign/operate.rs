@@ -23,11 +23,19 @@ pub async fn carry_out(
     leader: Option<Node>,
     lasts: Duration,
 ) -> anyhow::Result<Outcome> {
+    let nodes = match step.kind {
+        Kind::Upgrade => site.local.install_for_next(step.amount as usize),
+        _ => nodes,
+    };
+    if step.kind == Kind::Upgrade && nodes.is_empty() {
+        return Ok(Outcome::skipped("there is no other build: --upgrade-to"));
+    }
     let led = leader.is_some_and(|leader| nodes.contains(&leader));
     let operation = async {
         match step.kind {
             Kind::Transfer => run(site, &["cluster", "transfer-leader"]).await,
-            Kind::Restart => restart(site).await,
+            Kind::Restart => restart(site, &site.local.jobmanagers()).await,
+            Kind::Upgrade => restart(site, &nodes).await,
             Kind::Replace => {
                 // Whoever damages a member waits for the end of it; it waits for nobody.
                 let _alone = site.replacing.try_lock();
@@ -54,7 +62,7 @@ pub async fn carry_out(
         Ok(Ok(())) => done,
         Ok(Err(error)) => Outcome::Indeterminate(format!("{error:#}")),
         Err(_) => {
-            if step.kind == Kind::Restart {
+            if matches!(step.kind, Kind::Restart | Kind::Upgrade) {
                 start_all(site)?;
             }
             Outcome::Indeterminate(format!("given up after {} s", lasts.as_secs()))
@@ -66,30 +74,43 @@ async fn run(site: &Site, arguments: &[&str]) -> anyhow::Result<()> {
     site.client.json(arguments).await.map(drop)
 }
 
-/// Each JobManager in turn, once the one before has caught up.
-async fn restart(site: &Site) -> anyhow::Result<()> {
-    for node in site.local.jobmanagers() {
+/// Each in turn, once the one before has caught up, or has offered its slots.
+async fn restart(site: &Site, nodes: &[Node]) -> anyhow::Result<()> {
+    for node in nodes.iter().copied() {
         if !site.local.end(node).await? {
             continue;
         }
         if site.local.pid(node).is_none() {
             site.local.start_process(node)?;
         }
-        let address = site.local.address(node)?;
-        let is_well = |status: &Value| {
-            let members = status["members"].as_array().into_iter().flatten();
-            let mut own = members.filter(|member| member["address"] == address.as_str());
-            own.any(|member| member["health"] == "ok")
-        };
         let status = async || site.client.json(&["cluster", "status"]).await;
         let what = format!("{node} to be well again");
+        let is_well = |status: &Value| is_well(site, node, status);
         site.client.until(&what, CATCH_UP, status, is_well).await?;
     }
     Ok(())
 }
 
+fn is_well(site: &Site, node: Node, status: &Value) -> bool {
+    let any = |list: &str, is_it: &dyn Fn(&Value) -> bool| {
+        let mut members = status[list].as_array().into_iter().flatten();
+        members.any(is_it)
+    };
+    match node {
+        Node::Jobmanager(_) => site.local.address(node).is_ok_and(|address| {
+            any("members", &|member| {
+                member["address"] == address.as_str() && member["health"] == "ok"
+            })
+        }),
+        Node::Taskmanager(_) => site
+            .local
+            .pid(node)
+            .is_some_and(|pid| any("taskmanagers", &|taskmanager| taskmanager["pid"] == pid)),
+    }
+}
+
 fn start_all(site: &Site) -> anyhow::Result<()> {
-    for node in site.local.jobmanagers() {
+    for node in site.local.nodes() {
         if site.local.pid(node).is_none() {
             site.local.start_process(node)?;
         }

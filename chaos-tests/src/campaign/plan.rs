@@ -239,6 +239,10 @@ fn choose_kinds(random: &mut Random, wanted: &Wanted, workloads: &BTreeSet<Workl
             break;
         }
     }
+    // Nobody names another build in order to see it left out.
+    if possible.contains(&Kind::Upgrade) && !chosen.contains(&Kind::Upgrade) {
+        chosen.push(Kind::Upgrade);
+    }
     chosen
 }
 
@@ -387,6 +391,7 @@ fn choose_whom(random: &mut Random, kind: Kind, knobs: &Knobs) -> (Whom, u64) {
             let most = u64::from(knobs.slots * knobs.taskmanagers.saturating_sub(1)).max(1);
             (Whom::Nobody, 1 + random.below(most))
         }
+        Kind::Upgrade => (Whom::Nobody, *random.pick(&[0, 1, 2])),
         Kind::Replace | Kind::BitFlip | Kind::TornSnapshot => {
             let whom = if random.percent(50) {
                 Whom::Leader

@@ -190,9 +190,12 @@ async fn strike(step: &Step, site: &Site) -> anyhow::Result<Outcome> {
         Kind::StoreOutage | Kind::StoreRefusal | Kind::StoreSlow => {
             trouble_store(step, site, lasts).await
         }
-        Kind::Transfer | Kind::Restart | Kind::Replace | Kind::Rescale | Kind::Savepoint => {
-            operate::carry_out(step, site, nodes, leader, lasts).await
-        }
+        Kind::Transfer
+        | Kind::Restart
+        | Kind::Replace
+        | Kind::Rescale
+        | Kind::Savepoint
+        | Kind::Upgrade => operate::carry_out(step, site, nodes, leader, lasts).await,
         Kind::ClockAhead
         | Kind::ClockBack
         | Kind::DiskFull

@@ -10,6 +10,7 @@
 //! here ended it is noticed ([`ends`]).
 
 mod ends;
+mod rollout;
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,8 @@ use super::control::{Control, Library};
 use super::network::{Network, Seat};
 use crate::cluster::processes;
 use ends::Excuse;
+pub use rollout::Programs;
+use rollout::Rollout;
 
 /// For a cluster to come up: seconds on an idle machine, more for a debug build on a busy one.
 const START_BOUND: Duration = Duration::from_secs(120);
@@ -56,7 +59,7 @@ pub struct Shape {
 /// The running cluster.
 #[derive(Debug)]
 pub struct Local {
-    binary: PathBuf,
+    rollout: Mutex<Rollout>,
     directory: PathBuf,
     shape: Shape,
     jobmanagers: Mutex<Vec<Place>>,
@@ -87,14 +90,15 @@ struct Running {
 impl Local {
     /// Starts the processes under `directory`, makes a cluster of them, and waits until it can run jobs.
     pub async fn start(
-        binary: &Path,
+        programs: Programs,
         directory: &Path,
         shape: Shape,
         network: Network,
         clock: SharedClock,
     ) -> anyhow::Result<(Arc<Self>, Client)> {
+        let first = programs.first.clone();
         let local = Arc::new(Self {
-            binary: binary.to_owned(),
+            rollout: Mutex::new(Rollout::new(programs)),
             directory: directory.to_owned(),
             jobmanagers: Mutex::default(),
             taskmanagers: Mutex::default(),
@@ -105,7 +109,7 @@ impl Local {
         for _ in 0..local.shape.jobmanagers {
             local.add_jobmanager().await?;
         }
-        let client = Client::new(binary.to_owned(), local.addresses(), clock);
+        let client = Client::new(first, local.addresses(), clock);
         let client = match local.network.is_beyond_loopback() {
             true => client.insecure(),
             false => client,
@@ -139,7 +143,7 @@ impl Local {
         arguments.extend(client.security());
         let init = async || {
             self.check_alive()?;
-            let answer = crate::cluster::flott(&self.binary, &arguments).await?;
+            let answer = crate::cluster::flott(client.binary(), &arguments).await?;
             ensure!(answer.code == Some(0), "{}", answer.stderr.trim());
             Ok(())
         };
@@ -251,7 +255,8 @@ impl Local {
             .create(true)
             .append(true)
             .open(self.log(node))?;
-        let mut command = self.network.command(node, &self.binary);
+        let program = self.rollout().program(node).to_owned();
+        let mut command = self.network.command(node, &program);
         let host = place.seat.listens_at.ip();
         let mut own = match node {
             Node::Jobmanager(number) => {
@@ -298,7 +303,7 @@ impl Local {
             .stderr(log)
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("cannot start {}", self.binary.display()))?;
+            .with_context(|| format!("cannot start {}", program.display()))?;
         let pid = i32::try_from(child.id().context("it has just been started")?)?;
         self.network.know(pid, node);
         let lifeline = child.stdin.take();
@@ -308,6 +313,17 @@ impl Local {
             _lifeline: lifeline,
         });
         Ok(())
+    }
+
+    /// Installs the build that a rolling upgrade, or the way back, has come to for the next `amount` processes, JobManagers
+    /// first; 0: for all. Who they are; nobody if there is one program only.
+    pub fn install_for_next(&self, amount: usize) -> Vec<Node> {
+        let nodes = self.nodes();
+        self.rollout().install_for_next(&nodes, amount)
+    }
+
+    fn rollout(&self) -> MutexGuard<'_, Rollout> {
+        self.rollout.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The process, if it runs.

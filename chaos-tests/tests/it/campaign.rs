@@ -1,6 +1,8 @@
 //! `chaos run` as a user starts it, shortly: it holds, it observes without breaking, it says *unknown* where nothing was
 //! shown, and what it leaves can be judged again.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -189,6 +191,69 @@ async fn accounts_hold_while_disks_fail_and_clocks_jump_and_jobmanagers_end_by_i
     ensure!(code == i32::from(exit_code::UNKNOWN), "{code}: {said}");
     for words in ["SKIPPED", nowhere[1], "cargo build", "never installed"] {
         ensure!(said.contains(words), "{words}: {said}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn processes_are_upgraded_one_after_the_other_while_the_leader_is_killed()
+-> anyhow::Result<()> {
+    let _alone = alone().await;
+    let directory = tempfile::tempdir()?;
+    let other = directory.path().join("other-build");
+    let flott = flott_chaos_tests::cluster::flott_binary()?;
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = --version ] || echo the other build\nexec '{}' \"$@\"\n",
+        flott.display()
+    );
+    std::fs::write(&other, script)?;
+    std::fs::set_permissions(&other, Permissions::from_mode(0o755))?;
+    let upgrade_to = ["--upgrade-to", other.to_str().context("text")?];
+
+    let arguments = [
+        "run",
+        "--seed",
+        "4",
+        "--minutes",
+        "0.1",
+        "--faults",
+        "kill",
+        "--rate",
+        "1000",
+        "--workloads",
+        "seq,register",
+        "--dry-run",
+    ];
+    let nowhere = ["run", "--faults", "kill,upgrade", "--dry-run"];
+    let (code, said) = chaos(directory.path(), &nowhere).await?;
+    ensure!(code != 0 && said.contains("--upgrade-to"), "{said}");
+    let (code, said) = chaos(directory.path(), &[&arguments[..], &upgrade_to].concat()).await?;
+    ensure!(code == 0 && said.contains("\"upgrade\""), "{said}");
+    let mut plan = with_steps(
+        &said,
+        &[
+            ("upgrade", "nobody", 2),
+            ("kill", "leader", 0),
+            ("upgrade", "nobody", 0),
+        ],
+    )?;
+    for step in plan["steps"].as_array_mut().context("steps")? {
+        if step["kind"] == "upgrade" {
+            step["lasts_ms"] = 90_000.into();
+        }
+    }
+    let file = directory.path().join("upgrade.json");
+    std::fs::write(&file, plan.to_string())?;
+    let replay = ["replay", file.to_str().context("text")?, "--keep"];
+    let (code, said) = chaos(directory.path(), &[&replay[..], &upgrade_to].concat()).await?;
+    let run = directory.path().join("replay");
+    report_without_violation(&run, code, &said)?;
+    ensure!(said.contains("upgraded to flott"), "{said}");
+    for log in std::fs::read_dir(run.join("cluster"))?.flatten() {
+        if log.path().extension().is_some_and(|kind| kind == "log") {
+            let text = std::fs::read_to_string(log.path())?;
+            ensure!(text.contains("the other build"), "{log:?}: {text}");
+        }
     }
     Ok(())
 }

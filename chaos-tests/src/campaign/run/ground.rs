@@ -67,10 +67,10 @@ impl Ground {
         };
         let shape = shape(plan, &course.directory, store.as_deref(), &course.library);
         let directory = course.directory.join("cluster");
-        let (local, client) =
-            Local::start(&course.binary, &directory, shape, network, clock.clone())
-                .await
-                .context("the cluster did not start")?;
+        let programs = course.programs.clone();
+        let (local, client) = Local::start(programs, &directory, shape, network, clock.clone())
+            .await
+            .context("the cluster did not start")?;
         Ok(Self {
             local,
             client: Arc::new(client),

@@ -32,7 +32,7 @@ use crate::report::Finding;
 use crate::runs::Overdue;
 use crate::target::client::Client;
 use crate::target::control::Library;
-use crate::target::local::Local;
+use crate::target::local::{Local, Programs};
 use crate::target::store::Store;
 use crate::workload::bank::Bank;
 use crate::workload::reference::Reference;
@@ -62,8 +62,8 @@ pub struct Course {
     pub length: Duration,
     /// New or empty.
     pub directory: PathBuf,
-    /// The `flott` program.
-    pub binary: PathBuf,
+    /// The `flott` program, and the one that a rolling upgrade goes to.
+    pub programs: Programs,
     /// What is loaded into it if the plan changes clocks or disks.
     pub library: Library,
 }
@@ -125,7 +125,11 @@ pub async fn run(
             (Some(ground), client)
         }
         Place::Observed(addresses) => {
-            let client = Client::new(course.binary.clone(), addresses.clone(), clock.clone());
+            let client = Client::new(
+                course.programs.first.clone(),
+                addresses.clone(),
+                clock.clone(),
+            );
             (None, Arc::new(client))
         }
     };

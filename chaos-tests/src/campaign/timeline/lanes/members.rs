@@ -119,9 +119,12 @@ pub(super) fn look(kind: Kind) -> &'static str {
         | Kind::Split
         | Kind::Bridge => "network",
         Kind::StoreOutage | Kind::StoreRefusal | Kind::StoreSlow => "store",
-        Kind::Transfer | Kind::Restart | Kind::Replace | Kind::Rescale | Kind::Savepoint => {
-            "operation"
-        }
+        Kind::Transfer
+        | Kind::Restart
+        | Kind::Replace
+        | Kind::Rescale
+        | Kind::Savepoint
+        | Kind::Upgrade => "operation",
         Kind::ClockAhead
         | Kind::ClockBack
         | Kind::DiskFull
