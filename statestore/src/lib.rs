@@ -28,7 +28,7 @@ pub use error::Error;
 pub use keyed::{BackendOptions, KeyedBackend, Scan, StateBatch, StateId, StateKey, Timer};
 pub use local::{LocalFiles, SubtaskFiles};
 pub use restore::{SavedTablet, Source, restore};
-pub use snapshot::{LocalSnapshot, SnapshotUploader, Uploaded};
+pub use snapshot::{EarlyTables, LocalSnapshot, SnapshotUploader, Uploaded};
 
 /// Does what waits for the disk where that delays nobody.
 async fn blocking<T: Send + 'static>(

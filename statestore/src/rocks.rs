@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rocksdb::{DB, DBRawIterator, FlushOptions, ReadOptions, WriteOptions};
+use tokio::sync::Notify;
 
 pub(crate) use self::batch::Batch;
 #[cfg(feature = "simulation")]
@@ -71,7 +72,7 @@ impl fmt::Debug for Rocks {
 impl Rocks {
     /// Makes a new database in `dir`, which must not hold one.
     pub(crate) fn create(dir: &Path, memory: &Memory) -> Result<Self, Error> {
-        let flushed = Arc::new(Flushed::of(dir));
+        let flushed = Arc::new(Flushed::of(dir, Arc::clone(&memory.early)));
         let mut options = tuned(memory);
         options.create_if_missing(true);
         options.set_error_if_exists(true);
@@ -89,7 +90,7 @@ impl Rocks {
         foreign: Vec<Range<Vec<u8>>>,
     ) -> Result<Self, Error> {
         let foreign: Arc<[_]> = foreign.into();
-        let flushed = Arc::new(Flushed::of(dir));
+        let flushed = Arc::new(Flushed::of(dir, Arc::clone(&memory.early)));
         let mut options = tuned(memory);
         options.set_disable_auto_compactions(true);
         options.add_event_listener(OnFlush(Arc::clone(&flushed)));
@@ -113,7 +114,8 @@ impl Rocks {
     pub(crate) fn open_read_only(dir: &Path, memory: &Memory) -> Result<Self, Error> {
         let db = DB::open_for_read_only(&tuned(memory), dir, false);
         let db = db.map_err(failed("open the restored database"))?;
-        Ok(Self::of(db, Arc::new(Flushed::of(dir))))
+        let flushed = Flushed::of(dir, Arc::clone(&memory.early));
+        Ok(Self::of(db, Arc::new(flushed)))
     }
 
     fn of(db: DB, flushed: Arc<Flushed>) -> Self {
@@ -186,6 +188,16 @@ impl Rocks {
         }
     }
 
+    /// Told when there is more in [`Self::early`], of this database or one that shares its memory.
+    pub(crate) fn early_news(&self) -> Arc<Notify> {
+        self.flushed.early_news()
+    }
+
+    /// The tables that were flushed before a snapshot asked for it and that can be uploaded already.
+    pub(crate) fn early(&self) -> Vec<SavedFile> {
+        self.flushed.early()
+    }
+
     /// Begins to write to disk what is in memory now, without waiting for it.
     pub(crate) fn begin_flush(&self) -> Result<(), Error> {
         let mut begin = FlushOptions::default();
@@ -201,6 +213,11 @@ const CURRENT: &str = "CURRENT";
 /// Whether a file of a snapshot is the manifest: the list of the tables, different in every snapshot.
 pub(crate) fn is_manifest(name: &str) -> bool {
     name.starts_with("MANIFEST-")
+}
+
+/// The number of a table's file. In one database later tables have higher ones.
+pub(crate) fn table_number(name: &str) -> Option<u64> {
+    name.strip_suffix(".sst")?.parse().ok()
 }
 
 /// Whether a file never changes once it is there, so that its name stands for its content within one database.

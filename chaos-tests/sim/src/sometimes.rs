@@ -78,6 +78,7 @@ pub const OF_CLUSTERS: &[&str] = &[
     "a checkpoint completed",
     "a checkpoint was given up",
     "a checkpoint had rows in flight",
+    "a table was uploaded early",
     "a savepoint completed",
     "retired files were forgotten",
     "user: stopped",

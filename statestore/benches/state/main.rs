@@ -1,7 +1,7 @@
 //! What keyed state costs: checkpoints against the size of the state, restores, and access against plain RocksDB.
 //!
 //! `make bench-state` runs it. Two tasks on threads of their own, as a job at parallelism 2 has them; object storage is a
-//! directory beside them, so "remote" means: copied and checked, on the same disk.
+//! directory beside them, so "remote" means: copied and checked, on the same disk; `--storage s3://…` names another.
 
 #![allow(
     clippy::unwrap_used,
@@ -43,7 +43,11 @@ struct Plan {
     /// Before those that count: until the loaded state has come to its steady shape.
     warmup: u64,
     interval: Duration,
+    /// Tables are uploaded before a checkpoint asks for them.
+    early: bool,
     directory: Option<PathBuf>,
+    /// Below which each size has a directory.
+    storage: Option<String>,
 }
 
 impl Plan {
@@ -54,7 +58,9 @@ impl Plan {
             checkpoints: 20,
             warmup: 10,
             interval: Duration::from_secs(2),
+            early: true,
             directory: None,
+            storage: None,
         };
         let mut arguments = std::env::args().skip(1);
         while let Some(name) = arguments.next() {
@@ -65,7 +71,9 @@ impl Plan {
                 "--checkpoints" => plan.checkpoints = number(&value()),
                 "--warmup" => plan.warmup = number(&value()),
                 "--interval-ms" => plan.interval = Duration::from_millis(number(&value())),
+                "--early" => plan.early = value() == "yes",
                 "--directory" => plan.directory = Some(value().into()),
+                "--storage" => plan.storage = Some(value()),
                 // What cargo adds.
                 "--bench" => {}
                 other => usage(other),
@@ -82,7 +90,7 @@ fn number(text: &str) -> u64 {
 fn usage(wrong: &str) -> ! {
     println!(
         "state: {wrong:?} is not understood\n  --sizes-mb 100,1000,4000  --change-mb 10  --checkpoints 20  --warmup 10  \
-         --interval-ms 2000  --directory DIR"
+         --interval-ms 2000  --early yes|no  --directory DIR  --storage URL"
     );
     std::process::exit(2)
 }
@@ -201,13 +209,20 @@ fn main() {
 /// One line of the table.
 fn size(plan: &Plan, size_mb: u64, dir: &Path, runtime: &Handle) {
     std::fs::create_dir(dir).unwrap();
-    let storage = ObjectStorage::open(dir.join("storage").to_str().unwrap()).unwrap();
+    let root = match &plan.storage {
+        Some(url) => format!("{url}/{size_mb}"),
+        None => dir.join("storage").display().to_string(),
+    };
+    let storage = ObjectStorage::open(&root).unwrap();
     let local = LocalFiles::create(&dir.join("kept")).unwrap();
     let keys = size_mb * 1_000_000 / VALUE_BYTES as u64 / u64::from(TASKS);
     let mut tasks: Vec<Task> = (0..TASKS)
         .map(|task| Task::new(dir, &storage, &local, task, keys))
         .collect();
     let begun = Instant::now();
+    if plan.early {
+        tasks.iter().for_each(|task| task.upload_early(runtime));
+    }
     on_all(&mut tasks, Task::load);
     let loaded = (keys * u64::from(TASKS)) as f64 / begun.elapsed().as_secs_f64();
     let checkpoint =

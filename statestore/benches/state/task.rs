@@ -85,6 +85,12 @@ impl Task {
         }
     }
 
+    /// From now on, what it flushes between checkpoints.
+    pub(super) fn upload_early(&self, runtime: &Handle) {
+        let (uploader, early) = (Arc::clone(&self.uploader), self.backend.early_tables());
+        runtime.spawn(async move { uploader.upload_early(&early).await });
+    }
+
     fn put(&mut self, numbers: &[u64]) {
         let (mut batch, mut value) = (StateBatch::new(), [0; VALUE_BYTES]);
         for number in numbers {

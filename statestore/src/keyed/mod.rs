@@ -42,8 +42,8 @@ use self::timers::TimerHeads;
 use self::walk::Walk;
 use crate::error::Error;
 use crate::rocks::{Database, MEMORY_BYTES_MIN, Memory};
-use crate::snapshot::LocalSnapshot;
 use crate::snapshot::diff::FilesByKey;
+use crate::snapshot::{EarlyTables, LocalSnapshot};
 
 /// The version of what lies in the database.
 pub(crate) const FORMAT: u32 = 1;
@@ -178,6 +178,11 @@ impl KeyedBackend {
     /// to them again. None if it began empty or was copied together.
     pub fn restored_files(&self) -> &FilesByKey {
         &self.restored
+    }
+
+    /// What it flushes before a snapshot asks for it, for [`crate::SnapshotUploader::upload_early`].
+    pub fn early_tables(&self) -> EarlyTables {
+        self.store.early()
     }
 
     /// Whether all entries are in memory, too.

@@ -15,7 +15,7 @@ use super::tablets::Tablets;
 use super::walk::Walk;
 use crate::error::Error;
 use crate::rocks::{Batch, Database};
-use crate::snapshot::Linking;
+use crate::snapshot::{EarlyTables, Linking};
 
 /// Changes that wait for a snapshot take an eighth of the memory, and at most this much: they are written at once when the wait is over, and that should not be felt.
 const HELD_BACK_BYTES_MAX: u64 = 16 << 20;
@@ -50,6 +50,11 @@ impl Store {
     /// Whether all entries are in memory.
     pub(super) fn is_resident(&self) -> bool {
         self.resident.is_some()
+    }
+
+    /// What is flushed before a snapshot asks for it.
+    pub(super) fn early(&self) -> EarlyTables {
+        EarlyTables::of(&self.tablets)
     }
 
     /// All databases, with nothing held back from them.

@@ -10,13 +10,16 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use flott_proto::key_group::{KeyGroup, KeyGroupRange};
+use tokio::sync::Notify;
 
 use super::codec;
 use crate::error::Error;
 use crate::rocks::{Batch, Database};
-use crate::snapshot::LinkedTablet;
+use crate::snapshot::diff::FileKey;
+use crate::snapshot::{LinkedTablet, SnapshotFile};
 
 /// One database and the key groups that it answers for.
 #[derive(Debug)]
@@ -96,6 +99,21 @@ impl Tablets {
     fn number_of_stored(&self, key: &[u8]) -> usize {
         let group = codec::group_of(key).expect("a batch has the keys of values and timers");
         self.number_of(group)
+    }
+
+    /// Told when there is more in [`Self::early`].
+    pub(crate) fn early_news(&self) -> Arc<Notify> {
+        // They share their memory, and this.
+        self.0[0].database.early_news()
+    }
+
+    /// The tables that were flushed before a snapshot asked for it, and can be uploaded already.
+    pub(crate) fn early(&self) -> Vec<(FileKey, SnapshotFile)> {
+        let of_tablet = |tablet: &Tablet| {
+            let files = tablet.database.early();
+            LinkedTablet::by_key(tablet.range, &files)
+        };
+        self.0.iter().flat_map(of_tablet).collect()
     }
 
     /// Begins to write to disk what is in memory now. The disk works on all tablets at once.

@@ -2,9 +2,12 @@
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
 
 use super::simulated::{Simulated, SimulatedCursor};
-use super::{Batch, Entry, Linked, Memory, Rocks, RocksCursor};
+use super::{Batch, Entry, Linked, Memory, Rocks, RocksCursor, SavedFile};
 use crate::error::Error;
 
 /// See [`Rocks`].
@@ -28,7 +31,7 @@ fn is_simulated() -> bool {
 impl Database {
     pub(crate) fn create(dir: &Path, memory: &Memory) -> Result<Self, Error> {
         Ok(match is_simulated() {
-            true => Self::Simulated(Simulated::create(dir)?),
+            true => Self::Simulated(Simulated::create(dir, memory)?),
             false => Self::Rocks(Rocks::create(dir, memory)?),
         })
     }
@@ -39,14 +42,14 @@ impl Database {
         foreign: Vec<Range<Vec<u8>>>,
     ) -> Result<Self, Error> {
         Ok(match is_simulated() {
-            true => Self::Simulated(Simulated::open(dir, &foreign)?),
+            true => Self::Simulated(Simulated::open(dir, memory, &foreign)?),
             false => Self::Rocks(Rocks::open(dir, memory, foreign)?),
         })
     }
 
     pub(crate) fn open_read_only(dir: &Path, memory: &Memory) -> Result<Self, Error> {
         Ok(match is_simulated() {
-            true => Self::Simulated(Simulated::open(dir, &[])?),
+            true => Self::Simulated(Simulated::open(dir, memory, &[])?),
             false => Self::Rocks(Rocks::open_read_only(dir, memory)?),
         })
     }
@@ -71,10 +74,7 @@ impl Database {
     pub(crate) fn write(&self, batch: &Batch) -> Result<(), Error> {
         match self {
             Self::Rocks(database) => database.write(batch),
-            Self::Simulated(database) => {
-                database.write(batch);
-                Ok(())
-            }
+            Self::Simulated(database) => database.write(batch),
         }
     }
 
@@ -82,6 +82,20 @@ impl Database {
         match self {
             Self::Rocks(database) => Cursor::Rocks(database.range(from, to)),
             Self::Simulated(database) => Cursor::Simulated(database.range(from, to)),
+        }
+    }
+
+    pub(crate) fn early_news(&self) -> Arc<Notify> {
+        match self {
+            Self::Rocks(database) => database.early_news(),
+            Self::Simulated(database) => database.early_news(),
+        }
+    }
+
+    pub(crate) fn early(&self) -> Vec<SavedFile> {
+        match self {
+            Self::Rocks(database) => database.early(),
+            Self::Simulated(database) => database.early(),
         }
     }
 

@@ -1,4 +1,7 @@
 //! Tables that were flushed keep a second name until a checkpoint has uploaded them: merges may take them in before.
+//!
+//! What was flushed for want of memory, while no snapshot asked for it, can be uploaded at once: the next checkpoint will have
+//! it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -7,9 +10,11 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rocksdb::event_listener::{EventListener, FlushJobInfo};
+use rocksdb::event_listener::{DBFlushReason, EventListener, FlushJobInfo};
+use tokio::sync::Notify;
 use tracing::debug;
 
+use super::SavedFile;
 use super::manifest::table_name;
 use crate::error::Error;
 
@@ -24,26 +29,36 @@ const BYTES_MAX: u64 = 1 << 30;
 pub(super) struct Flushed {
     dir: PathBuf,
     kept: Mutex<Kept>,
+    /// Told when there is more to upload early.
+    early: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// Sizes by number.
-    sizes: BTreeMap<u64, u64>,
+    /// By number.
+    tables: BTreeMap<u64, Table>,
     is_overfull: bool,
 }
 
+#[derive(Debug)]
+struct Table {
+    size: u64,
+    /// No snapshot has asked for it.
+    is_early: bool,
+}
+
 impl Flushed {
-    /// Of the database in the directory `database`.
-    pub(super) fn of(database: &Path) -> Self {
+    /// Of the database in the directory `database`. `early` is told when there is more in [`Self::early`].
+    pub(super) fn of(database: &Path, early: Arc<Notify>) -> Self {
         Self {
             dir: database.join(DIRECTORY),
             kept: Mutex::default(),
+            early,
         }
     }
 
-    /// The table `number` has been flushed to `path`.
-    pub(super) fn add(&self, number: u64, path: &Path) -> std::io::Result<()> {
+    /// The table `number` has been flushed to `path`; early if no snapshot has asked for it.
+    pub(super) fn add(&self, number: u64, path: &Path, is_early: bool) -> std::io::Result<()> {
         let mut kept = self.kept();
         if kept.is_overfull {
             return Ok(());
@@ -52,18 +67,37 @@ impl Flushed {
         fs::create_dir_all(&self.dir)?;
         fs::hard_link(path, &to)?;
         let size = fs::metadata(&to)?.len();
-        kept.sizes.insert(number, size);
-        if kept.sizes.values().sum::<u64>() > BYTES_MAX {
+        kept.tables.insert(number, Table { size, is_early });
+        if kept.tables.values().map(|table| table.size).sum::<u64>() > BYTES_MAX {
             kept.is_overfull = true;
             self.remove(&mut kept, |_| true);
+        } else if is_early {
+            self.early.notify_one();
         }
         Ok(())
+    }
+
+    /// Told when there is more in [`Self::early`].
+    pub(super) fn early_news(&self) -> Arc<Notify> {
+        Arc::clone(&self.early)
+    }
+
+    /// The tables that can be uploaded before a snapshot asks for them, in the order of their flushes.
+    pub(super) fn early(&self) -> Vec<SavedFile> {
+        let kept = self.kept();
+        let early = kept.tables.iter().filter(|(_, table)| table.is_early);
+        let files = early.map(|(number, table)| SavedFile {
+            name: table_name(*number),
+            size: table.size,
+            path: Some(self.path_of(*number)),
+        });
+        files.collect()
     }
 
     /// Gives the table another name, `to`, if it is here.
     pub(super) fn link(&self, number: u64, to: &Path) -> Result<bool, Error> {
         let kept = self.kept();
-        let is_here = kept.sizes.contains_key(&number);
+        let is_here = kept.tables.contains_key(&number);
         if is_here {
             fs::hard_link(self.path_of(number), to).map_err(Error::local(to))?;
         }
@@ -78,7 +112,7 @@ impl Flushed {
     }
 
     fn remove(&self, kept: &mut Kept, is_removed: impl Fn(u64) -> bool) {
-        let removed = kept.sizes.extract_if(.., |number, _| is_removed(*number));
+        let removed = kept.tables.extract_if(.., |number, _| is_removed(*number));
         for (number, _) in removed {
             // What cannot be removed goes with the database.
             let _ = fs::remove_file(self.path_of(number));
@@ -104,7 +138,11 @@ impl EventListener for OnFlush {
             return;
         };
         let path = PathBuf::from(OsString::from_vec(path));
-        if let Err(error) = self.0.add(flush.file_number(), &path) {
+        let is_early = matches!(
+            flush.flush_reason(),
+            DBFlushReason::WriteBufferFull | DBFlushReason::WriteBufferManager
+        );
+        if let Err(error) = self.0.add(flush.file_number(), &path, is_early) {
             // If it is merged before the next snapshot, what it was merged into is uploaded.
             debug!(path = %path.display(), %error, "a flushed table has no second name");
         }
@@ -130,20 +168,24 @@ mod tests {
     #[test]
     fn tables_are_here_until_they_are_not_needed_or_too_large() {
         let tmp = tempfile::tempdir().unwrap();
-        let flushed = Flushed::of(&tmp.path().join("db"));
+        let flushed = Flushed::of(&tmp.path().join("db"), Arc::default());
         let table = |number: u64, size: u64| {
             let path = tmp.path().join(number.to_string());
             fs::File::create(&path).unwrap().set_len(size).unwrap();
-            flushed.add(number, &path).unwrap();
+            flushed.add(number, &path, number == 2).unwrap();
             fs::remove_file(&path).unwrap();
         };
         table(1, 10);
         table(2, 10);
         assert_eq!(here(&flushed, tmp.path()), [1, 2]);
+        let early = flushed.early();
+        assert_eq!((early.len(), early[0].name.as_str()), (1, "000002.sst"));
+        assert!(early[0].path.as_ref().is_some_and(|path| path.exists()));
         flushed.retain(|number| number == 2);
         assert_eq!(here(&flushed, tmp.path()), [2]);
         table(3, BYTES_MAX);
         assert_eq!(here(&flushed, tmp.path()), [0; 0], "too much");
+        assert!(flushed.early().is_empty());
         table(1, 10);
         assert_eq!(here(&flushed, tmp.path()), [0; 0], "all or nothing");
         flushed.retain(|_| true);

@@ -1,6 +1,6 @@
 //! What stands in the place of RocksDB in a simulation: entries in memory, and files of the same kinds that become and go
 //! likewise. A flush makes a table of what has changed; a few tables are merged into one; a manifest lists those that hold.
-//! As there, a snapshot has the tables from before some merges too.
+//! As there, a snapshot has the tables from before some merges too, and many changes are flushed before a snapshot asks for it.
 //!
 //! So everything above it (what is uploaded, what is shared by checkpoints, what a restore opens) is the real code.
 
@@ -11,8 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flott_node::Failpoint;
+use tokio::sync::Notify;
 
-use super::{Batch, CURRENT, Entry, Fate, Linked, SavedFile, point_to_manifest};
+use super::{
+    Batch, CURRENT, Entry, Fate, Linked, Memory, SavedFile, point_to_manifest, table_number,
+};
 use crate::error::Error;
 
 /// Tables beyond which all are merged.
@@ -20,6 +23,9 @@ const TABLES_MAX: usize = 4;
 
 /// Tables beyond which a snapshot takes over what was merged.
 const UNMERGED_MAX: usize = 9;
+
+/// Changed keys beyond which memory is full.
+const UNFLUSHED_MAX: usize = 8;
 
 const MANIFEST: &str = "MANIFEST-000001";
 
@@ -31,6 +37,7 @@ type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 pub(crate) struct Simulated {
     dir: PathBuf,
     contents: Mutex<Contents>,
+    early: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +47,8 @@ struct Contents {
     unflushed: Changes,
     tables: Vec<Table>,
     unmerged: Vec<Table>,
+    /// Those of `tables` that were flushed since the last snapshot.
+    early: Vec<Table>,
     fate: Arc<Fate>,
     next_file: u64,
 }
@@ -51,17 +60,21 @@ struct Table {
 }
 
 impl Simulated {
-    pub(super) fn create(dir: &Path) -> Result<Self, Error> {
+    pub(super) fn create(dir: &Path, memory: &Memory) -> Result<Self, Error> {
         fs::create_dir_all(dir).map_err(Error::local(dir))?;
         point_to_manifest(dir, MANIFEST)?;
         let contents = Contents {
             next_file: 2,
             ..Contents::default()
         };
-        Ok(Self::of(dir, contents))
+        Ok(Self::of(dir, contents, memory))
     }
 
-    pub(super) fn open(dir: &Path, foreign: &[Range<Vec<u8>>]) -> Result<Self, Error> {
+    pub(super) fn open(
+        dir: &Path,
+        memory: &Memory,
+        foreign: &[Range<Vec<u8>>],
+    ) -> Result<Self, Error> {
         let read = |name: &str| {
             let path = dir.join(name);
             fs::read(&path).map_err(Error::local(&path))
@@ -89,7 +102,7 @@ impl Simulated {
         let numbers = contents
             .tables
             .iter()
-            .filter_map(|table| number_of(&table.name));
+            .filter_map(|table| table_number(&table.name));
         contents.next_file = numbers.max().unwrap_or(1) + 1;
         let is_foreign = |key: &Vec<u8>| {
             foreign
@@ -97,13 +110,14 @@ impl Simulated {
                 .any(|range| range.start <= *key && *key < range.end)
         };
         contents.entries.retain(|key, _| !is_foreign(key));
-        Ok(Self::of(dir, contents))
+        Ok(Self::of(dir, contents, memory))
     }
 
-    fn of(dir: &Path, contents: Contents) -> Self {
+    fn of(dir: &Path, contents: Contents, memory: &Memory) -> Self {
         Self {
             dir: dir.to_owned(),
             contents: Mutex::new(contents),
+            early: Arc::clone(&memory.early),
         }
     }
 
@@ -115,13 +129,34 @@ impl Simulated {
         self.contents().entries.get(key).cloned()
     }
 
-    pub(super) fn write(&self, batch: &Batch) {
+    pub(super) fn write(&self, batch: &Batch) -> Result<(), Error> {
         let mut contents = self.contents();
         batch.for_each(|key, value| {
             let value = value.map(<[u8]>::to_vec);
             contents.unflushed.insert(key.to_vec(), value.clone());
             contents.set(key.to_vec(), value);
         });
+        if contents.unflushed.len() > UNFLUSHED_MAX
+            && let Some(flushed) = contents.flush(&self.dir)?
+        {
+            contents.early.push(flushed);
+            self.early.notify_one();
+        }
+        Ok(())
+    }
+
+    pub(super) fn early_news(&self) -> Arc<Notify> {
+        Arc::clone(&self.early)
+    }
+
+    pub(super) fn early(&self) -> Vec<SavedFile> {
+        let contents = self.contents();
+        let files = contents.early.iter().map(|table| SavedFile {
+            name: table.name.clone(),
+            size: table.size,
+            path: Some(self.dir.join(&table.name)),
+        });
+        files.collect()
     }
 
     pub(super) fn range(&self, from: Vec<u8>, to: Vec<u8>) -> SimulatedCursor {
@@ -135,13 +170,7 @@ impl Simulated {
     }
 
     pub(super) fn flush(&self) -> Result<(), Error> {
-        let mut contents = self.contents();
-        let changes = std::mem::take(&mut contents.unflushed);
-        if !changes.is_empty() {
-            let flushed = contents.add_table(&self.dir, &changes)?;
-            contents.unmerged.push(flushed);
-        }
-        Ok(())
+        self.contents().flush(&self.dir).map(drop)
     }
 
     fn merge(&self, contents: &mut Contents) -> Result<(), Error> {
@@ -179,6 +208,7 @@ impl Simulated {
             unmerged: contents.saved(&contents.unmerged, dir, MANIFEST)?,
             fate: Arc::clone(&contents.fate),
         };
+        contents.early.clear();
         Failpoint::Linked.pass();
         self.merge(&mut contents)?;
         Ok(linked)
@@ -191,6 +221,16 @@ impl Contents {
             Some(value) => self.entries.insert(key, value),
             None => self.entries.remove(&key),
         };
+    }
+
+    fn flush(&mut self, dir: &Path) -> Result<Option<Table>, Error> {
+        let changes = std::mem::take(&mut self.unflushed);
+        if changes.is_empty() {
+            return Ok(None);
+        }
+        let flushed = self.add_table(dir, &changes)?;
+        self.unmerged.push(flushed.clone());
+        Ok(Some(flushed))
     }
 
     /// The files that have `tables`, which are in `dir` unless they were merged.
@@ -227,10 +267,6 @@ impl Contents {
         self.tables.push(table.clone());
         Ok(table)
     }
-}
-
-fn number_of(name: &str) -> Option<u64> {
-    name.strip_suffix(".sst")?.parse().ok()
 }
 
 /// Each key and value behind its length; the length of what was deleted is `u32::MAX`.
@@ -295,13 +331,14 @@ mod tests {
     #[test]
     fn what_was_written_before_a_snapshot_is_in_its_files() {
         let tmp = tempfile::tempdir().unwrap();
-        let database = Simulated::create(&tmp.path().join("db")).unwrap();
+        let memory = Memory::of(0);
+        let database = Simulated::create(&tmp.path().join("db"), &memory).unwrap();
         fs::create_dir(tmp.path().join("kept")).unwrap();
         for round in 0..8u8 {
             let mut batch = Batch::default();
             batch.put(&[round], b"value");
             batch.delete(&[round.wrapping_sub(1)]);
-            database.write(&batch);
+            database.write(&batch).unwrap();
             let snapshot = tmp.path().join(round.to_string());
             fs::create_dir(&snapshot).unwrap();
             let linked = database.link_into(&snapshot).unwrap();
@@ -317,7 +354,7 @@ mod tests {
                 fs::hard_link(path, kept).unwrap();
             }
             point_to_manifest(&snapshot, MANIFEST).unwrap();
-            let copy = Simulated::open(&snapshot, &[]).unwrap();
+            let copy = Simulated::open(&snapshot, &memory, &[]).unwrap();
             assert_eq!(copy.get(&[round]), Some(b"value".to_vec()));
             assert_eq!(copy.get(&[round.wrapping_sub(1)]), None);
             assert_eq!(copy.range(vec![0], vec![9]).entries.len(), 1);

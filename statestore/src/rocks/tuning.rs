@@ -12,6 +12,7 @@ use rocksdb::{
     BlockBasedOptions, Cache, DBCompactionStyle, DBCompressionType, LogLevel, Options,
     UniversalCompactOptions, WriteBufferManager,
 };
+use tokio::sync::Notify;
 
 /// Below this a database cannot work sensibly; a smaller budget is raised to it.
 pub(crate) const MEMORY_BYTES_MIN: u64 = 8 << 20;
@@ -62,12 +63,14 @@ const MANIFEST_BYTES: usize = 4 << 20;
 /// Space for it is taken in such pieces.
 const MANIFEST_PIECE_BYTES: usize = 16 << 10;
 
-/// Memory that the databases of one task share: for memtables and block cache together.
+/// What the databases of one task share: memory, for memtables and block cache together, and who hears of what was flushed
+/// for want of it.
 #[derive(Clone)]
 pub(crate) struct Memory {
     cache: Cache,
     manager: WriteBufferManager,
     write_buffers: usize,
+    pub(super) early: Arc<Notify>,
 }
 
 impl Memory {
@@ -84,6 +87,7 @@ impl Memory {
             cache,
             manager,
             write_buffers,
+            early: Arc::default(),
         }
     }
 }

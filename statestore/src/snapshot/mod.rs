@@ -2,13 +2,14 @@
 //!
 //! - [`LocalSnapshot`]: the state at a checkpoint, as files that nobody changes any more. `linking`: how it gets them.
 //! - [`diff`]: what of it the base checkpoint has already (pure). `bases`: which checkpoints can be a base (pure).
-//! - [`SnapshotUploader`]: uploads the rest and says what changed against the base.
+//! - [`SnapshotUploader`]: uploads the rest and says what changed against the base. `early`: what it uploads before.
 //!
 //! What must stay true: every object has a fresh path below the writer's prefix and is written once; a snapshot's files
 //! are, after its upload, exactly the base's files without the dropped and with the added ones.
 
 mod bases;
 pub mod diff;
+mod early;
 mod linking;
 mod upload;
 
@@ -22,6 +23,7 @@ use flott_proto::key_group::KeyGroupRange;
 use tracing::warn;
 
 use self::diff::FileKey;
+pub use self::early::EarlyTables;
 pub(crate) use self::linking::Linking;
 pub(crate) use self::upload::file_checksum;
 pub use self::upload::{SnapshotUploader, Uploaded};
@@ -95,7 +97,8 @@ impl LocalSnapshot {
     /// The files of all databases. They are here.
     fn live_files(&self) -> BTreeMap<FileKey, SnapshotFile> {
         let tablets = self.tablets.iter();
-        let files = tablets.flat_map(|tablet| tablet.by_key(&tablet.files.live));
+        let files =
+            tablets.flat_map(|tablet| LinkedTablet::by_key(tablet.key_groups, &tablet.files.live));
         files.collect()
     }
 
@@ -105,9 +108,12 @@ impl LocalSnapshot {
         &self,
         is_stored: impl Fn(&FileKey, u64) -> bool,
     ) -> BTreeMap<FileKey, SnapshotFile> {
-        let of_tablet = |tablet: &LinkedTablet| match tablet.has_unmerged(&is_stored) {
-            true => tablet.by_key(&tablet.files.unmerged),
-            false => tablet.by_key(&tablet.files.live),
+        let of_tablet = |tablet: &LinkedTablet| {
+            let files = match tablet.has_unmerged(&is_stored) {
+                true => &tablet.files.unmerged,
+                false => &tablet.files.live,
+            };
+            LinkedTablet::by_key(tablet.key_groups, files)
         };
         self.tablets.iter().flat_map(of_tablet).collect()
     }
@@ -119,7 +125,7 @@ impl LinkedTablet {
         let Linked { unmerged, fate, .. } = &self.files;
         let mut has_all = true;
         for file in unmerged {
-            if is_stored(&self.key_of(file), file.size) {
+            if is_stored(&file_key(self.key_groups, file), file.size) {
                 fate.stored(&file.name);
             } else {
                 has_all &= file.path.is_some();
@@ -131,19 +137,23 @@ impl LinkedTablet {
         has_all
     }
 
-    fn by_key(&self, files: &[SavedFile]) -> Vec<(FileKey, SnapshotFile)> {
+    /// Files of the tablet of these key groups.
+    pub(crate) fn by_key(
+        key_groups: KeyGroupRange,
+        files: &[SavedFile],
+    ) -> Vec<(FileKey, SnapshotFile)> {
         let by_key = files.iter().map(|file| {
             let SavedFile { size, path, .. } = file.clone();
-            (self.key_of(file), SnapshotFile { size, path })
+            (file_key(key_groups, file), SnapshotFile { size, path })
         });
         by_key.collect()
     }
+}
 
-    fn key_of(&self, file: &SavedFile) -> FileKey {
-        FileKey {
-            key_groups: self.key_groups,
-            local_name: file.name.clone(),
-        }
+fn file_key(key_groups: KeyGroupRange, file: &SavedFile) -> FileKey {
+    FileKey {
+        key_groups,
+        local_name: file.name.clone(),
     }
 }
 

@@ -16,6 +16,7 @@ use flott_proto::key_group::KeyGroupRange;
 use flott_proto::paths;
 use flott_proto::state_handle::StateFile;
 use futures::{StreamExt, TryStreamExt, stream};
+use tokio::sync::RwLock;
 
 use super::bases::Bases;
 use super::diff::{Diff, FileKey, FilesByKey, change, diff, stored};
@@ -37,19 +38,21 @@ pub struct Uploaded {
     pub added: Vec<StateFile>,
     /// Paths of the base.
     pub dropped: Vec<String>,
-    /// Bytes written to object storage.
+    /// Bytes written to object storage, with those of its tables that were uploaded early.
     pub uploaded_bytes: u64,
 }
 
 /// Carries the snapshots of one execution attempt of one subtask to object storage.
 #[derive(Debug)]
 pub struct SnapshotUploader {
-    storage: ObjectStorage,
+    pub(super) storage: ObjectStorage,
     writer: String,
     key_groups: KeyGroupRange,
     /// The number of the next object.
     sequence: AtomicU64,
     bases: Mutex<Bases>,
+    /// Read by the uploads of snapshots, written by those of single tables before.
+    pub(super) turn: RwLock<()>,
     /// Keeps what was uploaded on this machine.
     local: Option<SubtaskFiles>,
 }
@@ -69,6 +72,7 @@ impl SnapshotUploader {
             key_groups,
             sequence: AtomicU64::new(0),
             bases,
+            turn: RwLock::default(),
             local: None,
         }
     }
@@ -112,13 +116,18 @@ impl SnapshotUploader {
             "a snapshot of another task"
         );
         let mut snapshot = snapshot.linked().await?;
+        // What is being uploaded early is not uploaded twice.
+        let _turn = self.turn.read().await;
+        let mut early_bytes = 0;
         let (base_used, base, uploaded, local) = if savepoint.is_some() {
             let (base, uploaded) = (Arc::default(), FilesByKey::new());
             (CheckpointId::NONE, base, uploaded, snapshot.live_files())
         } else {
-            let (base_used, base, uploaded) = self.bases().base(base);
+            let mut bases = self.bases();
+            let (base_used, base, uploaded) = bases.base(base);
             let is_stored = |key: &FileKey, size| stored(key, size, &base, &uploaded).is_some();
             let local = snapshot.files_given(is_stored);
+            early_bytes = bases.on_snapshot(local.keys());
             (base_used, base, uploaded, local)
         };
         let sizes = local.iter().map(|(key, file)| (key.clone(), file.size));
@@ -136,7 +145,8 @@ impl SnapshotUploader {
             .buffer_unordered(UPLOADS_IN_FLIGHT_MAX)
             .try_collect()
             .await?;
-        let uploaded_bytes = uploaded.values().map(|file| file.size).sum();
+        let own_bytes: u64 = uploaded.values().map(|file| file.size).sum();
+        let uploaded_bytes = own_bytes + early_bytes;
         metrics::uploaded(uploaded.len(), uploaded_bytes, there.len());
 
         let mut files = there;
@@ -186,11 +196,11 @@ impl SnapshotUploader {
         }
     }
 
-    fn bases(&self) -> MutexGuard<'_, Bases> {
+    pub(super) fn bases(&self) -> MutexGuard<'_, Bases> {
         self.bases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn upload_file(
+    pub(super) async fn upload_file(
         &self,
         key: &FileKey,
         file: &SnapshotFile,

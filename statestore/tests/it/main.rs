@@ -4,6 +4,7 @@
 
 mod backends;
 mod damage;
+mod early;
 mod faults;
 mod fixture;
 mod incremental;

@@ -16,8 +16,8 @@ use flott_proto::ids::{CheckpointId, TaskId};
 use flott_proto::paths;
 use flott_proto::state_handle::{Alignment, StateFile, SubtaskDelta, SubtaskState};
 use flott_proto::wire::CheckpointAck;
-use flott_statestore::{LocalSnapshot, SnapshotUploader, Uploaded};
-use tokio_util::sync::CancellationToken;
+use flott_statestore::{EarlyTables, LocalSnapshot, SnapshotUploader, Uploaded};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::open::open;
 use super::run::{StatePlan, TaskEvents};
@@ -45,8 +45,8 @@ pub(crate) struct Snapshot {
 /// Who brings the parts of a snapshot to checkpoint storage.
 #[derive(Debug)]
 pub(crate) struct Uploaders {
-    /// `None` without keyed state or checkpoint storage.
-    pub keyed: Option<SnapshotUploader>,
+    /// With what is flushed before a checkpoint asks for it. `None` without keyed state or checkpoint storage.
+    pub keyed: Option<(SnapshotUploader, EarlyTables)>,
     /// `None` without checkpoint storage.
     pub channels: Option<ChannelUploader>,
 }
@@ -121,6 +121,8 @@ pub(crate) struct Checkpoints {
     tasks: Tasks,
     runtime: tokio::runtime::Handle,
     clock: SharedClock,
+    /// Dropped with the task: then nothing is uploaded early any more.
+    _early: Option<DropGuard>,
 }
 
 impl Checkpoints {
@@ -133,21 +135,46 @@ impl Checkpoints {
         (tasks, runtime): (Tasks, tokio::runtime::Handle),
         clock: SharedClock,
     ) -> Self {
-        Self {
+        let (uploader, early) = uploaders.keyed.unzip();
+        let mut checkpoints = Self {
             owner: Owner {
                 subtask: task.subtask.clone(),
                 parallelism,
             },
             task,
             events,
-            uploader: uploaders.keyed.map(Arc::new),
+            uploader: uploader.map(Arc::new),
             channels: uploaders.channels,
             in_flight: BTreeMap::new(),
             cancellation,
             tasks,
             runtime,
             clock,
+            _early: None,
+        };
+        if let Some(early) = early {
+            checkpoints.upload_early(early);
         }
+        checkpoints
+    }
+
+    /// Uploads what the task flushes between checkpoints, until it ends.
+    fn upload_early(&mut self, early: EarlyTables) {
+        let Some(uploader) = self.uploader.clone() else {
+            return;
+        };
+        let cancellation = self.cancellation.child_token();
+        self._early = Some(cancellation.clone().drop_guard());
+        let upload = async move {
+            tokio::select! { biased;
+                () = cancellation.cancelled() => {}
+                () = uploader.upload_early(&early) => {}
+            }
+            uploader.give_up_early().await;
+            Ok::<_, Infallible>(())
+        };
+        let _runtime = self.runtime.enter();
+        self.tasks.spawn("early upload", OnFailure::Log, upload);
     }
 
     /// Brings a snapshot to its ack or decline.

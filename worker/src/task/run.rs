@@ -15,7 +15,7 @@ use flott_proto::job_graph::{JobGraph, Vertex};
 use flott_proto::key_group::KeyGroupRange;
 use flott_proto::state_handle::SubtaskState;
 use flott_proto::wire::{CheckpointAck, TaskState};
-use flott_statestore::{BackendOptions, LocalFiles};
+use flott_statestore::{BackendOptions, KeyedBackend, LocalFiles};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tracing::error;
@@ -204,6 +204,7 @@ pub(super) async fn open(mut spec: TaskSpec) -> Result<Task, Error> {
     } else {
         (None, None)
     };
+    let early = backend.as_ref().map(KeyedBackend::early_tables);
     chain.open(backend)?;
     let restored = restore_channels(&mut spec).await?;
     spec.mailbox.check()?;
@@ -213,7 +214,7 @@ pub(super) async fn open(mut spec: TaskSpec) -> Result<Task, Error> {
             (spec.task.clone(), spec.vertex.parallelism),
             spec.events.clone(),
             Uploaders {
-                keyed: uploader,
+                keyed: uploader.zip(early),
                 channels: ChannelUploader::of(&spec.state),
             },
             spec.mailbox.cancellation().clone(),
