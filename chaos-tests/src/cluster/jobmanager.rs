@@ -1,19 +1,15 @@
 //! One JobManager beside those of `flott local`: what a member is replaced by, or one on a data directory that is there.
 
 use std::fs::OpenOptions;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::process::{Child, ChildStdin, Command};
 
 use super::flott_binary;
-
-/// Below the ports that the kernel takes for outgoing connections, and above those that `flott local` searches first.
-const PORTS: std::ops::Range<u32> = 24_000..32_000;
+use super::ports::free_port;
 
 /// A JobManager. Ends with its handle.
 #[derive(Debug)]
@@ -85,19 +81,4 @@ impl JobManager {
         let pid = self.child.id().context("the JobManager has ended")?;
         Ok(i32::try_from(pid)?)
     }
-}
-
-/// A loopback port that nobody listens on; another one each time.
-pub(crate) fn free_port() -> anyhow::Result<u16> {
-    static SEARCHED: AtomicU32 = AtomicU32::new(0);
-    let span = PORTS.end - PORTS.start;
-    let begin = std::process::id().wrapping_mul(16);
-    for _ in 0..span {
-        let offset = begin.wrapping_add(SEARCHED.fetch_add(1, Ordering::Relaxed)) % span;
-        let port = (PORTS.start + offset) as u16;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    anyhow::bail!("no free loopback port in {PORTS:?}")
 }

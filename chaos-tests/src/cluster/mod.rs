@@ -2,7 +2,7 @@
 //!
 //! - [`flott_binary`]: which binary. [`processes`]: killing, and knowing that something is dead. `failpoint`: killing at an
 //!   exact place.
-//! - [`jobmanager`]: one more JobManager, to replace another.
+//! - [`jobmanager`]: one more JobManager, to replace another. `ports`: where it may listen.
 //! - [`room`]: namespaces in which anything may be broken. [`network`]: one of its own for each member, and cuts.
 //!   [`probe`]: whether this machine can. [`disks`]: disks that lose their power. [`group`]: JobManagers alone, started in there. [`status`]: asking them.
 //!
@@ -14,6 +14,7 @@ mod failpoint;
 pub mod group;
 pub mod jobmanager;
 pub mod network;
+pub(crate) mod ports;
 pub mod probe;
 pub mod processes;
 pub mod room;

@@ -20,7 +20,7 @@ use super::netns::Lan;
 use super::netns::switch::Tally;
 use super::proxy::Proxy;
 use super::rules::Rules;
-use crate::cluster::jobmanager::free_port;
+use crate::cluster::ports::free_port;
 
 /// Of JobManagers that have an address of their own.
 const JOBMANAGER_PORT: u16 = 6123;

@@ -140,7 +140,7 @@ impl EventListener for OnFlush {
         let path = PathBuf::from(OsString::from_vec(path));
         let is_early = matches!(
             flush.flush_reason(),
-            DBFlushReason::WriteBufferFull | DBFlushReason::WriteBufferManager
+            DBFlushReason::KWriteBufferFull | DBFlushReason::KWriteBufferManager
         );
         if let Err(error) = self.0.add(flush.file_number(), &path, is_early) {
             // If it is merged before the next snapshot, what it was merged into is uploaded.
