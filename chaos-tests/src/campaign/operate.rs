@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::fault::{Kind, Step};
 use super::strike::{Outcome, Site};
 use crate::target::Node;
+use crate::target::client::Client;
 
 /// For a restarted JobManager to have all that was decided.
 const CATCH_UP: Duration = Duration::from_secs(20);
@@ -26,44 +27,59 @@ pub async fn carry_out(
     let led = leader.is_some_and(|leader| nodes.contains(&leader));
     let operation = async {
         match step.kind {
-            Kind::Transfer => run(site, &["cluster", "transfer-leader"]).await,
             Kind::Restart => restart(site).await,
             Kind::Replace => {
                 // Whoever damages a member waits for the end of it; it waits for nobody.
                 let _alone = site.replacing.try_lock();
                 replace(site, nodes.first().copied()).await
             }
-            Kind::Rescale => {
-                let job = site.job.as_deref().context("there is no sequence job")?;
-                run(site, &["rescale", job, "-p", &step.amount.to_string()]).await
-            }
-            Kind::Savepoint => {
-                let job = site.job.as_deref().context("there is no sequence job")?;
-                run(site, &["savepoint", job]).await
-            }
-            other => anyhow::bail!("{other} is no operation"),
+            _ => ask(step, &site.client, site.job.as_deref()).await,
         }
     };
-    let ended = match step.kind {
+    if step.kind == Kind::Replace {
         // Cut short it would leave a process that nobody knows of.
-        Kind::Replace => Ok(operation.await),
-        _ => tokio::time::timeout(lasts, operation).await,
-    };
-    let done = Outcome::installed(nodes, led);
-    Ok(match ended {
-        Ok(Ok(())) => done,
-        Ok(Err(error)) => Outcome::Indeterminate(format!("{error:#}")),
-        Err(_) => {
-            if step.kind == Kind::Restart {
-                start_all(site)?;
-            }
-            Outcome::Indeterminate(format!("given up after {} s", lasts.as_secs()))
-        }
-    })
+        return Ok(became(operation.await, nodes.clone(), led));
+    }
+    let outcome = within(lasts, operation, nodes.clone(), led).await;
+    if step.kind == Kind::Restart && !matches!(outcome, Outcome::Installed { .. }) {
+        start_all(site)?;
+    }
+    Ok(outcome)
 }
 
-async fn run(site: &Site, arguments: &[&str]) -> anyhow::Result<()> {
-    site.client.json(arguments).await.map(drop)
+/// An operation that takes nothing but the command line.
+pub(super) async fn ask(step: &Step, client: &Client, job: Option<&str>) -> anyhow::Result<()> {
+    let job = job.context("there is no sequence job");
+    match step.kind {
+        Kind::Transfer => run(client, &["cluster", "transfer-leader"]).await,
+        Kind::Rescale => run(client, &["rescale", job?, "-p", &step.amount.to_string()]).await,
+        Kind::Savepoint => run(client, &["savepoint", job?]).await,
+        other => anyhow::bail!("{other} is no operation"),
+    }
+}
+
+/// What becomes of an operation that is given up after that time.
+pub(super) async fn within(
+    lasts: Duration,
+    operation: impl Future<Output = anyhow::Result<()>>,
+    nodes: Vec<Node>,
+    led: bool,
+) -> Outcome {
+    match tokio::time::timeout(lasts, operation).await {
+        Ok(ended) => became(ended, nodes, led),
+        Err(_) => Outcome::Indeterminate(format!("given up after {} s", lasts.as_secs())),
+    }
+}
+
+fn became(ended: anyhow::Result<()>, nodes: Vec<Node>, led: bool) -> Outcome {
+    match ended {
+        Ok(()) => Outcome::installed(nodes, led),
+        Err(error) => Outcome::Indeterminate(format!("{error:#}")),
+    }
+}
+
+async fn run(client: &Client, arguments: &[&str]) -> anyhow::Result<()> {
+    client.json(arguments).await.map(drop)
 }
 
 /// Each JobManager in turn, once the one before has caught up.
@@ -76,16 +92,24 @@ async fn restart(site: &Site) -> anyhow::Result<()> {
             site.local.start_process(node)?;
         }
         let address = site.local.address(node)?;
-        let is_well = |status: &Value| {
-            let members = status["members"].as_array().into_iter().flatten();
-            let mut own = members.filter(|member| member["address"] == address.as_str());
-            own.any(|member| member["health"] == "ok")
-        };
-        let status = async || site.client.json(&["cluster", "status"]).await;
-        let what = format!("{node} to be well again");
-        site.client.until(&what, CATCH_UP, status, is_well).await?;
+        until_well(&site.client, node, &address).await?;
     }
     Ok(())
+}
+
+/// Waits until the JobManager that is known by that address has all that was decided.
+pub(super) async fn until_well(client: &Client, node: Node, address: &str) -> anyhow::Result<()> {
+    let is_well = |status: &Value| {
+        let members = status["members"].as_array().into_iter().flatten();
+        let mut own = members.filter(|member| member["address"] == address);
+        own.any(|member| member["health"] == "ok")
+    };
+    let status = async || client.json(&["cluster", "status"]).await;
+    let what = format!("{node} to be well again");
+    client
+        .until(&what, CATCH_UP, status, is_well)
+        .await
+        .map(drop)
 }
 
 fn start_all(site: &Site) -> anyhow::Result<()> {
@@ -115,7 +139,7 @@ pub(super) async fn replace(site: &Site, old: Option<Node>) -> anyhow::Result<()
         // From here on it may end by itself.
         local.retire(old);
         run(
-            site,
+            &site.client,
             &["cluster", "members", "replace", &id.to_string(), &address],
         )
         .await
