@@ -7,21 +7,20 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use flott_chaos_tests::campaign::command::{self, ReplayArgs, RunArgs};
+use clap::{Parser, Subcommand};
+use flott_chaos_tests::campaign::arguments::{ReplayArgs, RunArgs};
+use flott_chaos_tests::campaign::hosts::{HostsCommand, hosts};
 use flott_chaos_tests::campaign::place::CannotRun;
-use flott_chaos_tests::campaign::{again, figures, undo};
+use flott_chaos_tests::campaign::{again, command, figures, watchdog};
 use flott_chaos_tests::cluster::network::Network;
-use flott_chaos_tests::cluster::{disks, flott_binary, room};
-use flott_chaos_tests::report::{Durations, HistoryReport, HistoryTable, Verdict, exit_code};
-use flott_chaos_tests::runs::failover::{self, Loss};
-use flott_chaos_tests::runs::linearizability::{self, Course};
-use flott_chaos_tests::runs::many_jobs::{self, Size};
-use flott_chaos_tests::runs::power_loss::{self, Sync};
-use flott_node::{SharedClock, SystemClock};
+use flott_chaos_tests::cluster::{flott_binary, room};
+use flott_chaos_tests::report::{Verdict, exit_code};
+use flott_chaos_tests::runs::command::{
+    FailoverArgs, LinearizabilityArgs, ManyJobsArgs, Place, PowerLossArgs, many_jobs,
+};
+use flott_node::SystemClock;
 use tempfile::TempDir;
 
 /// Breaks clusters, and says what held.
@@ -53,6 +52,9 @@ enum Command {
     Replay(ReplayArgs),
     /// Runs smaller plans for as long as they fail, and prints the smallest
     Shrink(ReplayArgs),
+    /// Files for `run --hosts`: prints a first one, and checks one
+    #[command(subcommand)]
+    Hosts(HostsCommand),
     /// Undoes what a run that died has left
     Heal {
         /// The directory of the run, or its undo.jsonl
@@ -82,76 +84,6 @@ enum Command {
     },
 }
 
-#[derive(Debug, Args)]
-struct LinearizabilityArgs {
-    /// One history for each seed; with --histories: only the first counts
-    #[arg(long, value_delimiter = ',', default_value = "1")]
-    seeds: Vec<u64>,
-    /// So many histories, with rising seeds
-    #[arg(long)]
-    histories: Option<u64>,
-    /// Size of the group; 0: three, and every fourth history five
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=9))]
-    members: u32,
-    /// Leave the files of histories that held, too
-    #[arg(long)]
-    keep: bool,
-    /// Seconds of faults in each
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
-    seconds: u64,
-}
-
-#[derive(Debug, Args)]
-struct FailoverArgs {
-    /// SIGKILLs of the leader
-    #[arg(long, default_value_t = 50)]
-    kills: u32,
-    /// SIGSTOPs of the leader, of five seconds
-    #[arg(long, default_value_t = 20)]
-    pauses: u32,
-    /// Planned stops of the leader
-    #[arg(long, default_value_t = 20)]
-    transfers: u32,
-    /// Begins the moments of the faults
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-}
-
-#[derive(Debug, Args)]
-struct PowerLossArgs {
-    /// Power cuts
-    #[arg(long, default_value_t = 20)]
-    cycles: u32,
-    /// Begins who is struck, and when
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// What fsync does in the members: `ignored` shows that this test can fail
-    #[arg(long, value_enum, default_value_t = SyncArg::Works)]
-    sync: SyncArg,
-}
-
-#[derive(Debug, Args)]
-struct ManyJobsArgs {
-    /// Jobs, spread over the namespaces
-    #[arg(long, default_value_t = 1000)]
-    jobs: u32,
-    /// Namespaces
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
-    namespaces: u32,
-    /// Jobs of the run that it is compared with, in one namespace
-    #[arg(long, default_value_t = 10)]
-    few: u32,
-    /// SIGKILLs of the leader, in each
-    #[arg(long, default_value_t = 5)]
-    kills: u32,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum SyncArg {
-    Works,
-    Ignored,
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -174,7 +106,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<u8> {
         return Ok(code);
     }
     if let Command::ManyJobs(many) = &arguments.command {
-        return many_jobs(many, arguments.directory).await;
+        return many_jobs(many, arguments.directory, &say).await;
     }
     if !arguments.in_room {
         return outside(arguments.directory).await;
@@ -186,6 +118,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<u8> {
         network: Arc::new(Network::lay(5).await?),
         directory,
         clock,
+        say: &say,
     };
     match arguments.command {
         Command::Linearizability(arguments) => place.linearizability(&arguments).await,
@@ -205,15 +138,19 @@ async fn without_room(arguments: &Arguments) -> anyhow::Result<Option<u8>> {
             return Ok(Some(0));
         }
         Command::Heal { run } => {
-            command::heal(run, &say)?;
+            command::heal(run, &say).await?;
             return Ok(Some(0));
         }
         Command::Report { runs } => {
             say(&figures::report(runs)?);
             return Ok(Some(0));
         }
+        Command::Hosts(command) => {
+            let are_fit = hosts(command, &say).await?;
+            return Ok(Some(if are_fit { 0 } else { exit_code::SKIPPED }));
+        }
         Command::Watchdog { journal } => {
-            undo::watch(journal, &clock).await?;
+            watchdog::watch(journal, &clock).await?;
             return Ok(Some(0));
         }
         Command::Run(run) => {
@@ -283,214 +220,6 @@ async fn outside(directory: Option<PathBuf>) -> anyhow::Result<u8> {
         ));
     }
     Ok(code)
-}
-
-async fn many_jobs(arguments: &ManyJobsArgs, directory: Option<PathBuf>) -> anyhow::Result<u8> {
-    let temporary = tempfile::Builder::new().prefix("flott-chaos-").tempdir()?;
-    let directory = directory.unwrap_or_else(|| temporary.path().to_owned());
-    let clock = SystemClock::shared();
-    let mut table = String::from(
-        "\n| jobs | namespaces | elected p50 / max ms | adopted p50 / max ms | leader MiB | followers MiB | leader, thousandths of \
-         a core | started again |\n|---|---|---|---|---|---|---|---|\n",
-    );
-    let mut restarted = 0;
-    for (jobs, namespaces) in [(arguments.few, 1), (arguments.jobs, arguments.namespaces)] {
-        let size = Size { jobs, namespaces };
-        let directory = directory.join(format!("{jobs}-jobs"));
-        let figures = many_jobs::run(size, arguments.kills, &directory, &clock, say).await?;
-        let mib = |bytes: u64| bytes >> 20;
-        let times = |durations: &Durations| {
-            let ms = |duration: Duration| duration.as_millis();
-            format!(
-                "{} / {}",
-                ms(durations.percentile(50)),
-                ms(durations.percentile(100))
-            )
-        };
-        table.push_str(&format!(
-            "| {jobs} | {namespaces} | {} | {} | {} | {} | {} | {} |\n",
-            times(&figures.elected),
-            times(&figures.adopted),
-            mib(figures.leader_bytes),
-            mib(figures.follower_bytes),
-            figures.leader_millicores,
-            figures.restarted
-        ));
-        restarted += figures.restarted;
-    }
-    say(&table);
-    Ok(u8::from(restarted != 0))
-}
-
-/// Inside of a room.
-struct Place {
-    network: Arc<Network>,
-    directory: PathBuf,
-    clock: SharedClock,
-}
-
-impl Place {
-    async fn linearizability(&self, arguments: &LinearizabilityArgs) -> anyhow::Result<u8> {
-        let seeds: Vec<u64> = match arguments.histories {
-            Some(count) => {
-                let first = arguments.seeds.first().copied().unwrap_or(1);
-                (first..first + count).collect()
-            }
-            None => arguments.seeds.clone(),
-        };
-        let mut reports: Vec<HistoryReport> = Vec::new();
-        for seed in seeds {
-            let members = match arguments.members {
-                0 if seed % 4 == 0 => 5,
-                0 => 3,
-                members => members,
-            };
-            let course = Course::mixed(seed, members, Duration::from_secs(arguments.seconds));
-            let directory = self.directory.join(format!("seed-{seed}"));
-            std::fs::create_dir_all(&directory)?;
-            let plan = serde_json::to_vec_pretty(&course.plan)?;
-            std::fs::write(directory.join("plan.json"), plan)?;
-            let begin = self.clock.monotonic();
-            let (report, _) =
-                linearizability::run(&course, &directory, self.network.clone(), &self.clock)
-                    .await?;
-            let took = self.clock.monotonic() - begin;
-            say(&format!(
-                "seed {seed}, {members} members, {:.1} s: {} operations, {} unknown; {}",
-                took.as_secs_f64(),
-                report.counts.attempted,
-                report.counts.unknown,
-                report.verdict
-            ));
-            if report.verdict == Verdict::Held {
-                if !arguments.keep {
-                    std::fs::remove_dir_all(&directory)?;
-                }
-            } else {
-                say(&format!(
-                    "repeat with: chaos linearizability --seeds {seed} --members {members} --seconds {}",
-                    arguments.seconds
-                ));
-            }
-            reports.push(report);
-        }
-        say(&format!("\n{}", HistoryTable(&reports)));
-        Ok(worst(reports.iter().map(|report| &report.verdict)))
-    }
-
-    async fn failover(&self, arguments: &FailoverArgs) -> anyhow::Result<u8> {
-        let mut rows = Vec::new();
-        let mut verdicts = Vec::new();
-        for (loss, count, name) in [
-            (Loss::Kill, arguments.kills, "SIGKILL"),
-            (Loss::Stop, arguments.transfers, "SIGTERM, handing over"),
-        ] {
-            if count == 0 {
-                continue;
-            }
-            let told = |number, took: Duration| {
-                say(&format!(
-                    "{name} {number}: {:.0} ms",
-                    took.as_secs_f64() * 1e3
-                ));
-            };
-            let directory = self.directory.join(format!("{loss:?}"));
-            std::fs::create_dir_all(&directory)?;
-            let network = self.network.clone();
-            let figures = failover::losses(
-                loss,
-                count,
-                arguments.seed,
-                &directory,
-                network,
-                &self.clock,
-                told,
-            )
-            .await?;
-            say(&format!(
-                "{name}: {} writes acknowledged, {} lost, {} wrong; {}",
-                figures.audit.acknowledged,
-                figures.audit.lost_count,
-                figures.audit.wrong.len(),
-                figures.verdict
-            ));
-            rows.push((name, figures.durations));
-            verdicts.push(figures.verdict);
-        }
-        if arguments.pauses > 0 {
-            let directory = self.directory.join("pauses");
-            std::fs::create_dir_all(&directory)?;
-            let (durations, report) = failover::pauses(
-                arguments.pauses,
-                arguments.seed,
-                &directory,
-                self.network.clone(),
-                &self.clock,
-            )
-            .await?;
-            say(&format!(
-                "SIGSTOP for 5 s: {} operations, {} unknown; {}",
-                report.counts.attempted, report.counts.unknown, report.verdict
-            ));
-            rows.push(("SIGSTOP for 5 s", durations));
-            verdicts.push(report.verdict);
-        }
-        say(&figures_table(&rows));
-        Ok(worst(&verdicts))
-    }
-
-    async fn power_loss(&self, arguments: &PowerLossArgs) -> anyhow::Result<u8> {
-        if let Some(missing) = disks::missing().await {
-            say(&format!("SKIPPED, nothing was tested: {missing}"));
-            return Ok(exit_code::SKIPPED);
-        }
-        let sync = match arguments.sync {
-            SyncArg::Works => Sync::Works,
-            SyncArg::Ignored => Sync::Ignored,
-        };
-        let outcome = power_loss::run(
-            arguments.cycles,
-            arguments.seed,
-            sync,
-            &self.directory,
-            self.network.clone(),
-            &self.clock,
-            |cycle, struck, audit| {
-                say(&format!(
-                    "cut {cycle} of members {struck:?}: {} writes acknowledged, {} lost",
-                    audit.acknowledged, audit.lost_count
-                ));
-            },
-        )
-        .await?;
-        let [one, two, all] = outcome.cuts;
-        say(&format!(
-            "power cuts of one member {one}, two {two}, all {all}: {} acknowledged writes, {} lost, {} wrong; {}",
-            outcome.audit.acknowledged,
-            outcome.audit.lost_count,
-            outcome.audit.wrong.len(),
-            outcome.verdict
-        ));
-        Ok(outcome.verdict.exit_code())
-    }
-}
-
-fn figures_table(rows: &[(&str, Durations)]) -> String {
-    let mut table = String::from(
-        "\n| the leader is struck by | times | p50 ms | p99 ms | max ms |\n|---|---|---|---|---|\n",
-    );
-    for (name, durations) in rows {
-        table.push_str(&format!("| {name} | {durations} |\n"));
-    }
-    table
-}
-
-fn worst<'a>(verdicts: impl IntoIterator<Item = &'a Verdict>) -> u8 {
-    let codes = verdicts.into_iter().map(Verdict::exit_code);
-    // A violation outweighs a doubt.
-    codes
-        .min_by_key(|code| (*code != 1, *code == 0))
-        .unwrap_or(0)
 }
 
 /// To standard output, as a person or a test's log reads it.

@@ -1,26 +1,27 @@
 //! The verbs of `chaos` that concern whole runs: `run`, `replay`, `timeline`, `shrink`, `heal`.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use clap::{Args, ValueEnum};
 use flott_node::SharedClock;
 
-use super::fault::{Kind, More};
+use super::arguments::{ReplayArgs, RunArgs, options_of, possible_kinds};
+use super::fault::Kind;
 use super::judge::judge;
 use super::leftovers::read_json;
 use super::place::Place;
-use super::plan::{Plan, Wanted, Workload};
+use super::plan::{Plan, Size, Wanted, Workload};
 use super::run::{Course, run as carry_out};
+use super::undo::Healed;
 use super::words::text_of;
 use super::{shrink, timeline, undo};
 use crate::cluster::{flott, flott_binary};
 use crate::report::Verdict;
+use crate::target::Target;
 use crate::target::control::library;
 use crate::target::local::Programs;
-use crate::target::{Target, store};
 
 /// A smaller plan is kept if it fails once in so many runs.
 const REPEATS: u32 = 3;
@@ -30,87 +31,6 @@ const OBSERVED_RATE: u64 = 2_000;
 
 /// Somebody who listens.
 pub type Say = dyn Fn(&str) + Sync;
-
-/// `chaos run`
-#[derive(Clone, Debug, Args)]
-pub struct RunArgs {
-    /// What the plan is made from; the same seed with the same options makes the same plan
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-    /// So many runs, with rising seeds; ends with the first in which something is violated
-    #[arg(long, default_value_t = 1)]
-    pub runs: u64,
-    /// Begins no further run after so many minutes in all
-    #[arg(long)]
-    pub for_minutes: Option<f64>,
-    /// Minutes of faults in each run
-    #[arg(long, default_value_t = 1.0)]
-    pub minutes: f64,
-    /// How the processes of its own cluster are joined on this machine
-    #[arg(long, value_enum, default_value_t = Target::Local, conflicts_with = "observe_only")]
-    pub target: Target,
-    /// Break nothing: run the workloads and checkers on a cluster that is there
-    #[arg(long, requires = "jobmanagers")]
-    pub observe_only: bool,
-    /// With --observe-only: that cluster's JobManagers (what `flott local` prints)
-    #[arg(
-        long,
-        short = 'm',
-        env = "FLOTT_JOBMANAGER",
-        value_delimiter = ',',
-        value_name = "HOST:PORT,…"
-    )]
-    pub jobmanagers: Vec<String>,
-    /// Exactly these kinds of faults [default: a random part of the usual ones]
-    #[arg(long, value_enum, value_delimiter = ',')]
-    pub faults: Option<Vec<Kind>>,
-    /// Draw from these kinds of faults, too
-    #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "faults")]
-    pub more_faults: Vec<More>,
-    /// Exactly these workloads [default: seq, and a random part of register and jobs]
-    #[arg(long, value_enum, value_delimiter = ',')]
-    pub workloads: Option<Vec<Workload>>,
-    /// Records per second of the sequence job [default: one of a few]
-    #[arg(long)]
-    pub rate: Option<u64>,
-    /// End the sequence job's input after so many records, and check that all of them are there
-    #[arg(long, default_value_t = 0)]
-    pub records: u64,
-    /// Print the plans as JSON instead of carrying them out
-    #[arg(long)]
-    pub dry_run: bool,
-    /// The program under test [default: the `flott` beside this program]
-    #[arg(long)]
-    pub flott: Option<PathBuf>,
-    /// Another build: in each run processes are upgraded to it, one after the other, and taken back
-    #[arg(long, value_name = "FLOTT", conflicts_with = "observe_only")]
-    pub upgrade_to: Option<PathBuf>,
-    /// The library that changes clocks and disks [default: libflott_chaos_preload.so beside this program]
-    #[arg(long, value_name = "FILE")]
-    pub preload: Option<PathBuf>,
-    /// Keep the files of runs that held, too
-    #[arg(long)]
-    pub keep: bool,
-}
-
-/// `chaos replay`
-#[derive(Clone, Debug, Args)]
-pub struct ReplayArgs {
-    /// A plan.json
-    pub plan: PathBuf,
-    /// The program under test [default: the `flott` beside this program]
-    #[arg(long)]
-    pub flott: Option<PathBuf>,
-    /// The build that rolling upgrades go to
-    #[arg(long, value_name = "FLOTT")]
-    pub upgrade_to: Option<PathBuf>,
-    /// The library that changes clocks and disks [default: libflott_chaos_preload.so beside this program]
-    #[arg(long, value_name = "FILE")]
-    pub preload: Option<PathBuf>,
-    /// Keep the files if it held, too
-    #[arg(long)]
-    pub keep: bool,
-}
 
 /// Runs plans made from seeds. The worst verdict.
 pub async fn run(
@@ -127,27 +47,45 @@ pub async fn run(
     let deadline = arguments
         .for_minutes
         .map(|minutes| clock.monotonic() + Duration::from_secs_f64(minutes.clamp(0.0, 1e6) * 60.0));
-    let (place, kinds) = match arguments.observe_only {
-        true => (Place::Observed(arguments.jobmanagers.clone()), Vec::new()),
-        false => (Place::Own, possible_kinds(arguments)?),
+    let others = &arguments.others;
+    let place = match arguments.observe_only {
+        true => Place::Observed(others.jobmanagers.clone()),
+        false => others.place()?,
     };
+    let (target, size) = match &place {
+        Place::Remote(_, inventory) => {
+            let size = Size {
+                jobmanagers: inventory.jobmanagers().len() as u32,
+                taskmanagers: inventory.taskmanagers() as u32,
+                slots: inventory.slots,
+            };
+            (Target::Remote, Some(size))
+        }
+        Place::Own | Place::Observed(_) => (arguments.target, None),
+    };
+    let kinds = match &place {
+        Place::Observed(_) => Vec::new(),
+        Place::Own | Place::Remote(..) => possible_kinds(arguments, target)?,
+    };
+    let is_ours = matches!(place, Place::Own);
     let workloads = arguments
         .workloads
         .as_ref()
         .map(|all| all.iter().copied().collect());
     let wanted = Wanted {
-        target: arguments.target,
+        target,
         length,
         kinds,
         all_kinds: arguments.faults.is_some(),
-        workloads: match arguments.observe_only {
-            true => Some(workloads.unwrap_or_else(|| BTreeSet::from(Workload::USUAL))),
-            false => workloads,
+        workloads: match is_ours {
+            true => workloads,
+            false => Some(workloads.unwrap_or_else(|| BTreeSet::from(Workload::USUAL))),
         },
-        records_per_second: match arguments.observe_only {
-            true => arguments.rate.or(Some(OBSERVED_RATE)),
-            false => arguments.rate,
+        records_per_second: match is_ours {
+            true => arguments.rate,
+            false => arguments.rate.or(Some(OBSERVED_RATE)),
         },
+        size,
     };
     let (mut runs, mut doubts) = (0_u64, Vec::new());
     for seed in arguments.seed..arguments.seed.saturating_add(arguments.runs) {
@@ -194,77 +132,6 @@ pub async fn run(
     Ok(Verdict::of(Vec::new(), doubts))
 }
 
-fn possible_kinds(arguments: &RunArgs) -> anyhow::Result<Vec<Kind>> {
-    let is_upgraded = arguments.upgrade_to.is_some();
-    let named = arguments.faults.iter().flatten();
-    let wants_upgrade = arguments.more_faults.contains(&More::Upgrade)
-        || named.into_iter().any(|kind| *kind == Kind::Upgrade);
-    ensure!(
-        is_upgraded || !wants_upgrade,
-        "to which build? Name it: --upgrade-to FLOTT"
-    );
-    if let Some(wanted) = &arguments.faults {
-        ensure!(
-            store::AVAILABLE || !wanted.iter().any(|kind| kind.is_of_store()),
-            "this program was built without its object store: build it with --features object-store"
-        );
-        let mut kinds = wanted.clone();
-        if is_upgraded && !kinds.contains(&Kind::Upgrade) {
-            kinds.push(Kind::Upgrade);
-        }
-        return Ok(kinds);
-    }
-    let usual = Kind::USUAL
-        .into_iter()
-        .filter(|kind| kind.is_drawn_on(arguments.target))
-        .filter(|kind| store::AVAILABLE || !kind.is_of_store());
-    // In the order of `More`, whatever the order in which they were named.
-    let more = More::ALL
-        .into_iter()
-        .filter(|more| {
-            arguments.more_faults.contains(more) || *more == More::Upgrade && is_upgraded
-        })
-        .flat_map(More::kinds);
-    Ok(usual.chain(more.copied()).collect())
-}
-
-/// The options that make the same plan again.
-fn options_of(arguments: &RunArgs, seed: u64) -> String {
-    fn names<T: ValueEnum>(all: &[T]) -> String {
-        let names = all.iter().filter_map(ValueEnum::to_possible_value);
-        names
-            .map(|value| value.get_name().to_owned())
-            .collect::<Vec<_>>()
-            .join(",")
-    }
-    let mut options = format!("--seed {seed} --minutes {}", arguments.minutes);
-    if !arguments.target.is_local() {
-        options += &format!(" --target {}", arguments.target);
-    }
-    if let Some(faults) = &arguments.faults {
-        options += &format!(" --faults {}", names(faults));
-    }
-    if !arguments.more_faults.is_empty() {
-        options += &format!(" --more-faults {}", names(&arguments.more_faults));
-    }
-    if let Some(workloads) = &arguments.workloads {
-        options += &format!(" --workloads {}", names(workloads));
-    }
-    if let Some(rate) = arguments.rate {
-        options += &format!(" --rate {rate}");
-    }
-    if arguments.records > 0 {
-        options += &format!(" --records {}", arguments.records);
-    }
-    if let Some(other) = &arguments.upgrade_to {
-        options += &format!(" --upgrade-to {}", other.display());
-    }
-    if arguments.observe_only {
-        options += &format!(" --observe-only -m {}", arguments.jobmanagers.join(","));
-    }
-    options
-}
-
 fn programs(first: Option<&Path>, other: Option<&Path>) -> anyhow::Result<Programs> {
     let given = |program: &Path| {
         ensure!(program.is_file(), "{} is no program", program.display());
@@ -286,13 +153,16 @@ pub async fn replay(
     let plan: Plan = read_json(&arguments.plan)?;
     let course = Course {
         length: plan.ends(),
-        place: Place::Own,
+        place: arguments.others.place()?,
         directory: directory.join("replay"),
         programs: programs(arguments.flott.as_deref(), arguments.upgrade_to.as_deref())?,
         library: library(arguments.preload.as_deref()),
         plan,
     };
-    let again = format!("chaos replay {}", arguments.plan.display());
+    let mut again = format!("chaos replay {}", arguments.plan.display());
+    if let Some(hosts) = &arguments.others.hosts {
+        again += &format!(" --hosts {}", hosts.display());
+    }
     one(&course, clock, say, &again, arguments.keep).await
 }
 
@@ -309,6 +179,7 @@ async fn one(
     let place = match &course.place {
         Place::Own => plan.target.to_string(),
         Place::Observed(_) => "observed".to_owned(),
+        Place::Remote(..) => Target::Remote.to_string(),
     };
     let title = format!(
         "CHAOS seed={} plan={} target={place} ({version})",
@@ -322,7 +193,9 @@ async fn one(
             "{} JobManagers, {} TaskManagers of our own",
             knobs.jobmanagers, knobs.taskmanagers
         ),
-        Place::Observed(addresses) => format!("the cluster of {}", addresses.join(", ")),
+        Place::Observed(addresses) | Place::Remote(addresses, _) => {
+            format!("the cluster of {}", addresses.join(", "))
+        }
     };
     let broken = match kinds.is_empty() {
         true => "nothing is broken".to_owned(),
@@ -345,6 +218,7 @@ async fn one(
     let (verdict, mut report) = judge(plan, &evidence);
     report.version = version;
     report.place = place;
+    report.not_judged = course.place.not_judged();
     std::fs::write(
         course.directory.join("report.json"),
         serde_json::to_vec_pretty(&report)?,
@@ -399,6 +273,7 @@ pub async fn shrink(
     say: &Say,
 ) -> anyhow::Result<Verdict> {
     let mut plan: Plan = read_json(&arguments.plan)?;
+    let place = arguments.others.place()?;
     let programs = programs(arguments.flott.as_deref(), arguments.upgrade_to.as_deref())?;
     let library = library(arguments.preload.as_deref());
     let mut runs = 0_u32;
@@ -408,7 +283,7 @@ pub async fn shrink(
                 runs += 1;
                 let course = Course {
                     length: candidate.ends(),
-                    place: Place::Own,
+                    place: place.clone(),
                     directory: directory.join(format!("shrink-{runs}")),
                     programs: programs.clone(),
                     library: library.clone(),
@@ -443,7 +318,7 @@ pub async fn shrink(
 }
 
 /// Undoes what a run that died has left.
-pub fn heal(directory: &Path, say: &Say) -> anyhow::Result<()> {
+pub async fn heal(directory: &Path, say: &Say) -> anyhow::Result<()> {
     let journal = match directory.is_dir() {
         true => directory.join(undo::FILE),
         false => directory.to_owned(),
@@ -451,11 +326,16 @@ pub fn heal(directory: &Path, say: &Say) -> anyhow::Result<()> {
     if let Some(pid) = undo::harness(&journal)? {
         anyhow::bail!("this run goes on, as process {pid}: end that first");
     }
-    let done = undo::heal(&journal, i64::MAX)?;
+    let Healed { done, left } = undo::heal(&journal, i64::MAX).await?;
     for line in &done {
         say(line);
     }
-    say(&format!("{} faults were pending", done.len()));
+    say(&format!("{} faults were pending", done.len() + left.len()));
+    ensure!(
+        left.is_empty(),
+        "not undone, and to be tried again: {}",
+        left.join("; ")
+    );
     Ok(())
 }
 

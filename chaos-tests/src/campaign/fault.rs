@@ -165,6 +165,10 @@ impl Kind {
         match target {
             Target::Local => !self.is_of_frames() && !matches!(self, Self::Split | Self::Bridge),
             Target::Netns => true,
+            // Only what a shell can do.
+            Target::Remote => {
+                Self::USUAL.contains(&self) && !self.is_of_store() && !self.replaces()
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use super::fault::Kind;
 use super::observe::Seen;
 use super::plan::{Plan, Workload};
 use super::strike::{Outcome, Struck};
+use super::vacuity::vacuity;
 use crate::history::{Counts, History, Outcome as Answer};
 use crate::invariants::linearizable::{self, Limits};
 use crate::invariants::same_rows::{self, Rows};
@@ -20,9 +21,6 @@ use crate::invariants::tenants::{self, Tenancy};
 use crate::invariants::{bank, checkpoint_log, jobs};
 use crate::report::{Finding, Verdict};
 use crate::workload::bank::TERMS;
-
-/// With fewer answers while faults were under way, registers have shown little.
-const ACKNOWLEDGED_MIN: u64 = 50;
 
 /// If the harness itself comes late so often, what did not happen in time says nothing.
 const TOO_LATE_PERCENT: u64 = 5;
@@ -55,6 +53,8 @@ pub struct Evidence {
     pub overdue: Vec<Finding>,
     /// How often of a hundred times the harness itself came late.
     pub late_percent: u64,
+    /// Faults that are still there, for nobody could undo them.
+    pub unhealed: Vec<String>,
     /// Lines of logs.
     pub suspicious: Vec<String>,
     pub faults_from_ms: u64,
@@ -167,6 +167,9 @@ pub struct Report {
     pub reference_rows: u64,
     #[serde(default)]
     pub reference_ended: bool,
+    /// What could not be seen there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_judged: Vec<String>,
 }
 
 /// What the run has shown.
@@ -174,18 +177,15 @@ pub fn judge(plan: &Plan, evidence: &Evidence) -> (Verdict, Report) {
     let faults = count(plan, &evidence.struck);
     let mut violations = evidence.broken.clone();
     let mut doubts = Vec::new();
-    if evidence.late_percent < TOO_LATE_PERCENT {
-        violations.extend(evidence.overdue.iter().cloned());
-    } else {
-        let busy = format!(
-            "the machine was too busy ({}% of our own timers came late)",
-            evidence.late_percent
-        );
-        doubts.extend(evidence.overdue.iter().map(|overdue| Finding {
-            what: format!("{}, but {busy}", overdue.what),
+    match excuse(evidence) {
+        None => violations.extend(evidence.overdue.iter().cloned()),
+        Some(excuse) => doubts.extend(evidence.overdue.iter().map(|overdue| Finding {
+            what: format!("{}, but {excuse}", overdue.what),
             ..overdue.clone()
-        }));
+        })),
     }
+    let left = evidence.unhealed.iter();
+    doubts.extend(left.map(|what| Finding::in_all(format!("it may not be undone: {what}"))));
     violations.extend(
         evidence
             .suspicious
@@ -293,8 +293,21 @@ pub fn judge(plan: &Plan, evidence: &Evidence) -> (Verdict, Report) {
         bank: has_bank.then(|| bank::counts(&evidence.bank)),
         reference_rows,
         reference_ended: evidence.reference_ended,
+        not_judged: Vec::new(),
     };
     (verdict, report)
+}
+
+/// Why what did not happen in time says nothing.
+fn excuse(evidence: &Evidence) -> Option<String> {
+    if evidence.late_percent >= TOO_LATE_PERCENT {
+        return Some(format!(
+            "the machine was too busy ({}% of our own timers came late)",
+            evidence.late_percent
+        ));
+    }
+    let left = evidence.unhealed.first()?;
+    Some(format!("not everything was undone ({left})"))
 }
 
 /// Whether perhaps something was done.
@@ -319,58 +332,6 @@ fn count(plan: &Plan, struck: &[Struck]) -> BTreeMap<Kind, Struckness> {
         }
     }
     counts
-}
-
-/// Why the run has shown less than was planned.
-fn vacuity(plan: &Plan, evidence: &Evidence, faults: &BTreeMap<Kind, Struckness>) -> Vec<Finding> {
-    let mut doubts = Vec::new();
-    for (kind, count) in faults {
-        if count.installed == 0 {
-            let mut tried = evidence.struck.iter();
-            doubts.push(Finding {
-                at_ms: tried
-                    .find(|struck| struck.step.kind == *kind)
-                    .map(|struck| struck.from_ms),
-                what: format!(
-                    "{kind} was planned {} times and never installed",
-                    count.planned
-                ),
-            });
-        }
-    }
-    let leaders_killed = faults.get(&Kind::Kill).map_or(0, |kill| kill.of_leader);
-    if leaders_killed > 0 && evidence.seen.leader_changes == 0 {
-        let what = "the leader was killed, and nobody else was seen to lead";
-        doubts.push(Finding::in_all(what));
-    }
-    let (before, after) = (evidence.before, evidence.after);
-    if plan.workloads.contains(&Workload::Seq) {
-        if after.records <= before.records {
-            let what = "no records were committed while faults were under way";
-            doubts.push(Finding::in_all(what));
-        }
-        if after.checkpoint <= before.checkpoint {
-            let what = "no checkpoint was completed while faults were under way";
-            doubts.push(Finding::in_all(what));
-        }
-    }
-    let answered = after.acknowledged.saturating_sub(before.acknowledged);
-    if plan.workloads.contains(&Workload::Register) && answered < ACKNOWLEDGED_MIN {
-        doubts.push(Finding::in_all(format!(
-            "only {answered} operations of registers were answered while faults were under way"
-        )));
-    }
-    if plan.workloads.contains(&Workload::Reference) && !evidence.reference_ended {
-        doubts.push(Finding::in_all(
-            "the reference query did not come to its end",
-        ));
-    }
-    if plan.workloads.contains(&Workload::Jobs)
-        && jobs::counts(&evidence.seen.jobs).acknowledged < 2
-    {
-        doubts.push(Finding::in_all("hardly any job was accepted"));
-    }
-    doubts
 }
 
 /// From each fault that made a leader unable to lead, to the first write acknowledged by another.

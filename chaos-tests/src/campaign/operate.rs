@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::fault::{Kind, Step};
 use super::strike::{Outcome, Site};
 use crate::target::Node;
+use crate::target::client::Client;
 
 /// For a restarted JobManager to have all that was decided.
 const CATCH_UP: Duration = Duration::from_secs(20);
@@ -33,7 +34,6 @@ pub async fn carry_out(
     let led = leader.is_some_and(|leader| nodes.contains(&leader));
     let operation = async {
         match step.kind {
-            Kind::Transfer => run(site, &["cluster", "transfer-leader"]).await,
             Kind::Restart => restart(site, &site.local.jobmanagers()).await,
             Kind::Upgrade => restart(site, &nodes).await,
             Kind::Replace => {
@@ -41,37 +41,54 @@ pub async fn carry_out(
                 let _alone = site.replacing.try_lock();
                 replace(site, nodes.first().copied()).await
             }
-            Kind::Rescale => {
-                let job = site.job.as_deref().context("there is no sequence job")?;
-                run(site, &["rescale", job, "-p", &step.amount.to_string()]).await
-            }
-            Kind::Savepoint => {
-                let job = site.job.as_deref().context("there is no sequence job")?;
-                run(site, &["savepoint", job]).await
-            }
-            other => anyhow::bail!("{other} is no operation"),
+            _ => ask(step, &site.client, site.job.as_deref()).await,
         }
     };
-    let ended = match step.kind {
+    if step.kind == Kind::Replace {
         // Cut short it would leave a process that nobody knows of.
-        Kind::Replace => Ok(operation.await),
-        _ => tokio::time::timeout(lasts, operation).await,
-    };
-    let done = Outcome::installed(nodes, led);
-    Ok(match ended {
-        Ok(Ok(())) => done,
-        Ok(Err(error)) => Outcome::Indeterminate(format!("{error:#}")),
-        Err(_) => {
-            if matches!(step.kind, Kind::Restart | Kind::Upgrade) {
-                start_all(site)?;
-            }
-            Outcome::Indeterminate(format!("given up after {} s", lasts.as_secs()))
-        }
-    })
+        return Ok(became(operation.await, nodes.clone(), led));
+    }
+    let outcome = within(lasts, operation, nodes.clone(), led).await;
+    let restarts = matches!(step.kind, Kind::Restart | Kind::Upgrade);
+    if restarts && !matches!(outcome, Outcome::Installed { .. }) {
+        start_all(site)?;
+    }
+    Ok(outcome)
 }
 
-async fn run(site: &Site, arguments: &[&str]) -> anyhow::Result<()> {
-    site.client.json(arguments).await.map(drop)
+/// An operation that takes nothing but the command line.
+pub(super) async fn ask(step: &Step, client: &Client, job: Option<&str>) -> anyhow::Result<()> {
+    let job = job.context("there is no sequence job");
+    match step.kind {
+        Kind::Transfer => run(client, &["cluster", "transfer-leader"]).await,
+        Kind::Rescale => run(client, &["rescale", job?, "-p", &step.amount.to_string()]).await,
+        Kind::Savepoint => run(client, &["savepoint", job?]).await,
+        other => anyhow::bail!("{other} is no operation"),
+    }
+}
+
+/// What becomes of an operation that is given up after that time.
+pub(super) async fn within(
+    lasts: Duration,
+    operation: impl Future<Output = anyhow::Result<()>>,
+    nodes: Vec<Node>,
+    led: bool,
+) -> Outcome {
+    match tokio::time::timeout(lasts, operation).await {
+        Ok(ended) => became(ended, nodes, led),
+        Err(_) => Outcome::Indeterminate(format!("given up after {} s", lasts.as_secs())),
+    }
+}
+
+fn became(ended: anyhow::Result<()>, nodes: Vec<Node>, led: bool) -> Outcome {
+    match ended {
+        Ok(()) => Outcome::installed(nodes, led),
+        Err(error) => Outcome::Indeterminate(format!("{error:#}")),
+    }
+}
+
+async fn run(client: &Client, arguments: &[&str]) -> anyhow::Result<()> {
+    client.json(arguments).await.map(drop)
 }
 
 /// Each in turn, once the one before has caught up, or has offered its slots.
@@ -83,30 +100,43 @@ async fn restart(site: &Site, nodes: &[Node]) -> anyhow::Result<()> {
         if site.local.pid(node).is_none() {
             site.local.start_process(node)?;
         }
-        let status = async || site.client.json(&["cluster", "status"]).await;
-        let what = format!("{node} to be well again");
-        let is_well = |status: &Value| is_well(site, node, status);
-        site.client.until(&what, CATCH_UP, status, is_well).await?;
+        match node {
+            Node::Jobmanager(_) => {
+                let address = site.local.address(node)?;
+                until_well(&site.client, node, &address).await?;
+            }
+            Node::Taskmanager(_) => until_registered(site, node).await?,
+        }
     }
     Ok(())
 }
 
-fn is_well(site: &Site, node: Node, status: &Value) -> bool {
-    let any = |list: &str, is_it: &dyn Fn(&Value) -> bool| {
-        let mut members = status[list].as_array().into_iter().flatten();
-        members.any(is_it)
+/// Waits until the JobManager that is known by that address has all that was decided.
+pub(super) async fn until_well(client: &Client, node: Node, address: &str) -> anyhow::Result<()> {
+    let is_well = |status: &Value| {
+        let members = status["members"].as_array().into_iter().flatten();
+        let mut own = members.filter(|member| member["address"] == address);
+        own.any(|member| member["health"] == "ok")
     };
-    match node {
-        Node::Jobmanager(_) => site.local.address(node).is_ok_and(|address| {
-            any("members", &|member| {
-                member["address"] == address.as_str() && member["health"] == "ok"
-            })
-        }),
-        Node::Taskmanager(_) => site
-            .local
-            .pid(node)
-            .is_some_and(|pid| any("taskmanagers", &|taskmanager| taskmanager["pid"] == pid)),
-    }
+    let status = async || client.json(&["cluster", "status"]).await;
+    let what = format!("{node} to be well again");
+    client
+        .until(&what, CATCH_UP, status, is_well)
+        .await
+        .map(drop)
+}
+
+/// Waits until the leader knows the TaskManager that runs there now.
+async fn until_registered(site: &Site, node: Node) -> anyhow::Result<()> {
+    let is_there = |status: &Value| {
+        let mut known = status["taskmanagers"].as_array().into_iter().flatten();
+        let pid = site.local.pid(node);
+        pid.is_some_and(|pid| known.any(|taskmanager| taskmanager["pid"] == pid))
+    };
+    let status = async || site.client.json(&["cluster", "status"]).await;
+    let what = format!("{node} to be registered");
+    let until = site.client.until(&what, CATCH_UP, status, is_there);
+    until.await.map(drop)
 }
 
 fn start_all(site: &Site) -> anyhow::Result<()> {
@@ -136,7 +166,7 @@ pub(super) async fn replace(site: &Site, old: Option<Node>) -> anyhow::Result<()
         // From here on it may end by itself.
         local.retire(old);
         run(
-            site,
+            &site.client,
             &["cluster", "members", "replace", &id.to_string(), &address],
         )
         .await

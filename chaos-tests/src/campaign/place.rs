@@ -1,4 +1,4 @@
-//! Where a run takes place, and how a cluster of our own is made for it.
+//! Where a run takes place, and how a cluster of our own is made for it. What it cannot see, it does not judge.
 
 use std::path::Path;
 
@@ -6,6 +6,7 @@ use super::fault::Kind;
 use super::plan::Plan;
 use crate::target::control::Library;
 use crate::target::local::Shape;
+use crate::target::remote::inventory::Inventory;
 use crate::target::store::Store;
 
 /// Where a run takes place.
@@ -15,6 +16,20 @@ pub enum Place {
     Own,
     /// Somebody's cluster, by the addresses of its JobManagers. Nothing is broken there.
     Observed(Vec<String>),
+    /// The same, and its processes are broken through shells on their machines.
+    Remote(Vec<String>, Inventory),
+}
+
+impl Place {
+    /// What a run there cannot see, and so does not judge.
+    pub fn not_judged(&self) -> Vec<String> {
+        match self {
+            Self::Own => Vec::new(),
+            Self::Observed(_) | Self::Remote(..) => {
+                vec!["whether processes end by themselves, and what they log".to_owned()]
+            }
+        }
+    }
 }
 
 /// This machine cannot do what was asked for: nothing was tested.

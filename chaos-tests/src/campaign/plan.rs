@@ -3,12 +3,15 @@
 //! Swarm testing: each seed leaves most kinds of faults out, and turns each knob to one of a few values. A run with
 //! everything in it finds less, because its faults stand in each other's way (Groce and others, "Swarm Testing", 2012).
 
+mod size;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use flott_chaos_basis::random::Random;
 use serde::{Deserialize, Serialize};
 
+pub use self::size::Size;
 use super::fault::{Kind, Step, Whom};
 use crate::target::Target;
 
@@ -80,7 +83,7 @@ pub struct Plan {
     pub version: u32,
     /// Begins every choice that is made while the plan is carried out, too.
     pub seed: u64,
-    /// How the processes are joined.
+    /// Whose processes are broken, and how they are joined.
     #[serde(default, skip_serializing_if = "Target::is_local")]
     pub target: Target,
     #[expect(missing_docs, reason = "see there")]
@@ -106,6 +109,8 @@ pub struct Wanted {
     pub workloads: Option<BTreeSet<Workload>>,
     /// None: one of a few.
     pub records_per_second: Option<u64>,
+    /// Of a cluster that is there. None: the plan's own.
+    pub size: Option<Size>,
 }
 
 impl Plan {
@@ -124,8 +129,11 @@ impl Plan {
         };
         let kinds = choose_kinds(&mut random.fork(), wanted, &workloads);
         let mut knobs = choose_knobs(&mut random.fork(), wanted);
+        if let Some(size) = wanted.size {
+            size.fix(&mut knobs);
+        }
         knobs.store = kinds.iter().any(|kind| kind.is_of_store());
-        if kinds.contains(&Kind::TornSnapshot) {
+        if kinds.contains(&Kind::TornSnapshot) && wanted.size.is_none() {
             // So that there are snapshots soon.
             let entries = "high-availability.raft.snapshot-entries";
             knobs.settings.insert(entries.to_owned(), "200".to_owned());

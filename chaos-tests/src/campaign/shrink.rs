@@ -63,6 +63,7 @@ mod tests {
             all_kinds: true,
             workloads: None,
             records_per_second: None,
+            size: None,
         };
         let size = |plan: &Plan| plan.steps.len() + plan.workloads.len();
         let mut plan = Plan::from_seed(5, &wanted);

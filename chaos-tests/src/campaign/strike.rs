@@ -1,4 +1,5 @@
-//! Carries the steps of a plan out, each at its time, and undoes each; and says what became of it.
+//! Carries the steps of a plan out, each at its time, and undoes each; and says what became of it. On machines of others
+//! [`super::strike_remote`] does one.
 //!
 //! For each: whom it means is found out, its undo is written to disk, it is applied, it lives for its time, it is undone.
 //! What must stay true: a step counts as installed only if it did something to somebody.
@@ -94,21 +95,22 @@ pub struct Struck {
     pub until_ms: u64,
 }
 
-/// All steps; `start` is when the run began. Each is told when it is undone. An error means that something could not be
-/// undone, or that a process ended by itself.
+/// All steps, each by `strike`; `start` is when the run began. Each is told when it is undone. An error means that something
+/// could not be undone, or that a process ended by itself.
 pub async fn carry_out(
     steps: &[Step],
-    site: &Site,
+    clock: &SharedClock,
     start: Duration,
+    strike: impl AsyncFn(&Step) -> anyhow::Result<Outcome>,
     told: impl Fn(&Struck),
 ) -> anyhow::Result<()> {
-    let begin = site.clock.monotonic();
-    let since = |from: Duration| site.clock.monotonic().saturating_sub(from);
+    let begin = clock.monotonic();
+    let since = |from: Duration| clock.monotonic().saturating_sub(from);
     let one = async |step: &Step| {
         let due = Duration::from_millis(step.at_ms).saturating_sub(since(begin));
-        site.clock.sleep(due).await;
+        clock.sleep(due).await;
         let from = since(start);
-        let outcome = strike(step, site).await?;
+        let outcome = strike(step).await?;
         let struck = Struck {
             step: *step,
             outcome,
@@ -122,7 +124,8 @@ pub async fn carry_out(
     ended.into_iter().collect()
 }
 
-async fn strike(step: &Step, site: &Site) -> anyhow::Result<Outcome> {
+/// One step, on a cluster of our own.
+pub async fn strike(step: &Step, site: &Site) -> anyhow::Result<Outcome> {
     let local = &site.local;
     let address = site.client.leader().await;
     let leader = address.and_then(|address| local.at(&address));

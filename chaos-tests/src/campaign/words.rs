@@ -154,5 +154,8 @@ pub fn text_of(report: &Report) -> String {
             ),
         );
     }
+    for what in &report.not_judged {
+        line("not judged", what.clone());
+    }
     text
 }

@@ -2,10 +2,11 @@
 //!
 //! - [`linearizability`]: registers under mixed faults. [`failover`]: how long the death of a leader is felt.
 //!   [`power_loss`]: disks without power. [`many_jobs`]: what many jobs cost.
-//! - [`until`]: awaiting a condition with a bound.
+//! - [`until`]: awaiting a condition with a bound. [`command`]: the verbs of the program `chaos` for these.
 //!
 //! All but [`many_jobs`] run inside of a [`crate::cluster::room`].
 
+pub mod command;
 pub mod failover;
 pub mod linearizability;
 pub mod many_jobs;

@@ -7,8 +7,9 @@
 //! - [`proxy`]: ports of ours, without root; [`owner`]: which process is behind a connection. [`netns`]: a network namespace
 //!   for each process, and a switch of ours that carries their frames.
 //! - [`control`]: the clock and the disk of a process of ours. [`store`]: an object store that can be broken.
+//! - [`remote`]: a cluster that others have, through shells on their machines.
 //!
-//! Must stay true: a process that is stopped or killed here was started here.
+//! Must stay true: a process that is stopped or killed was started here, or is one that somebody has named for it.
 
 pub mod client;
 pub mod control;
@@ -17,6 +18,7 @@ pub mod netns;
 pub mod network;
 pub mod owner;
 pub mod proxy;
+pub mod remote;
 pub mod rules;
 pub mod store;
 
@@ -24,7 +26,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// How the processes of a cluster of our own are joined.
+/// Whose processes are broken, and how they are joined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Target {
@@ -33,6 +35,9 @@ pub enum Target {
     Local,
     /// In network namespaces, joined by a switch in user space that loses, doubles and reorders frames; needs root
     Netns,
+    /// Others' machines, through their shells
+    #[value(skip)]
+    Remote,
 }
 
 impl Target {
@@ -47,6 +52,7 @@ impl fmt::Display for Target {
         f.write_str(match self {
             Self::Local => "local",
             Self::Netns => "netns",
+            Self::Remote => "remote",
         })
     }
 }
@@ -62,6 +68,19 @@ pub enum Node {
 }
 
 impl Node {
+    /// The one that is displayed so.
+    pub fn named(text: &str) -> Option<Self> {
+        let (kind, number) = text.rsplit_once('-')?;
+        let number = number.parse().ok().filter(|number| *number > 0)?;
+        let node = match kind {
+            "jobmanager" => Self::Jobmanager(number),
+            "taskmanager" => Self::Taskmanager(number),
+            _ => return None,
+        };
+        // No second way to write the same.
+        (node.to_string() == text).then_some(node)
+    }
+
     /// Whether it is a member of the Raft group.
     pub fn is_jobmanager(self) -> bool {
         matches!(self, Self::Jobmanager(_))

@@ -129,7 +129,7 @@ async fn an_abusive_namespace_is_held_to_its_quota_and_changes_nothing_of_anothe
 }
 
 /// A plan with these steps, four seconds each and two apart: kind, whom, amount.
-fn with_steps(dry: &str, steps: &[(&str, &str, u64)]) -> anyhow::Result<Value> {
+pub(crate) fn with_steps(dry: &str, steps: &[(&str, &str, u64)]) -> anyhow::Result<Value> {
     let mut plan: Value = serde_json::from_str(dry)?;
     let steps = (0..).zip(steps).map(|(number, (kind, whom, amount))| {
         let whom = match *whom {

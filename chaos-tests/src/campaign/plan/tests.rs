@@ -10,6 +10,7 @@ fn wanted() -> Wanted {
         all_kinds: false,
         workloads: None,
         records_per_second: None,
+        size: None,
     }
 }
 
@@ -49,6 +50,34 @@ fn seeds_of_local_go_on_to_mean_what_they_have_meant() {
     }
     let of_frames = |kind: &Kind| kind.is_of_frames();
     assert!(!wanted.kinds.iter().any(of_frames));
+}
+
+#[test]
+fn a_plan_for_a_cluster_that_is_there_fits_on_it() {
+    let size = Size {
+        jobmanagers: 5,
+        taskmanagers: 2,
+        slots: 1,
+    };
+    let on_remote = |kind: &Kind| kind.is_drawn_on(Target::Remote);
+    let wanted = Wanted {
+        target: Target::Remote,
+        kinds: Kind::all().filter(on_remote).collect(),
+        size: Some(size),
+        ..wanted()
+    };
+    for seed in 0..50 {
+        let plan = Plan::from_seed(seed, &wanted);
+        let knobs = &plan.knobs;
+        assert_eq!(
+            (knobs.jobmanagers, knobs.taskmanagers, knobs.slots),
+            (5, 2, 1)
+        );
+        assert!((1..=2).contains(&knobs.parallelism) && knobs.settings.is_empty());
+        let rescales = plan.steps.iter().filter(|step| step.kind == Kind::Rescale);
+        assert!(rescales.into_iter().all(|step| step.amount == 1));
+        assert!(plan.kinds().iter().all(on_remote) && plan.complaints().is_empty());
+    }
 }
 
 #[test]

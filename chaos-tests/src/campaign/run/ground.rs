@@ -1,15 +1,15 @@
-//! The cluster of our own that a run breaks: its network, its object store, its processes, and who cleans up behind it.
+//! The cluster of our own that a run breaks: its network, its object store, its processes.
 
 use std::sync::Arc;
 
 use anyhow::Context;
 use flott_chaos_basis::random::Random;
 use flott_node::SharedClock;
-use tokio::process::{Child, ChildStdin};
 
 use super::Course;
+use super::guard::Guard;
 use crate::campaign::place::{CannotRun, shape};
-use crate::campaign::undo::{self, Journal, Undo};
+use crate::campaign::undo::Undo;
 use crate::cluster::processes;
 use crate::target::client::Client;
 use crate::target::local::Local;
@@ -23,12 +23,9 @@ pub(super) struct Ground {
     pub(super) client: Arc<Client>,
     /// None: checkpoints lie in a directory.
     pub(super) store: Option<Arc<Store>>,
-    pub(super) journal: Arc<Journal>,
+    pub(super) guard: Guard,
     /// Its entry in the journal, if the network leaves something on the machine.
     network: Option<u64>,
-    watchdog: Child,
-    /// Its closing, whatever becomes of this process, has the watchdog undo everything.
-    lifeline: ChildStdin,
 }
 
 /// Fails if this machine lacks what the course needs.
@@ -39,6 +36,9 @@ pub(super) async fn check(target: Target) -> anyhow::Result<()> {
             Some(missing) => Err(CannotRun(missing).into()),
             None => Ok(()),
         },
+        Target::Remote => Err(anyhow::anyhow!(
+            "this plan is for machines of others: name them by --hosts"
+        )),
     }
 }
 
@@ -46,20 +46,22 @@ impl Ground {
     /// Starts everything, and waits until the cluster can run jobs.
     pub(super) async fn prepare(course: &Course, clock: &SharedClock) -> anyhow::Result<Self> {
         let plan = &course.plan;
-        let journal = Arc::new(Journal::create(&course.directory, clock.clone())?);
-        let (watchdog, lifeline) = undo::watchdog(journal.path())?;
+        let guard = Guard::post(&course.directory, clock)?;
         let (network, entry) = match plan.target {
             Target::Local => (Network::proxy(clock.clone()), None),
             Target::Netns => {
                 let pid = i32::try_from(std::process::id())?;
                 let born = processes::born(pid).context("this process is not in /proc")?;
                 let undo = Undo::RemoveNamespaces { pid, born };
-                let entry = journal.begin_for_the_run("network namespaces", undo)?;
+                let entry = guard
+                    .journal
+                    .begin_for_the_run("network namespaces", undo)?;
                 // Another sequence of numbers than that of the run.
                 let random = Random::new(!plan.seed);
                 let network = Network::lan(random, clock.clone()).await;
                 (network.context("the network cannot be laid")?, Some(entry))
             }
+            Target::Remote => unreachable!("was refused"),
         };
         let store = match plan.knobs.store {
             true => Some(Arc::new(Store::start(network.harness()).await?)),
@@ -75,21 +77,17 @@ impl Ground {
             local,
             client: Arc::new(client),
             store,
-            journal,
+            guard,
             network: entry,
-            watchdog,
-            lifeline,
         })
     }
 
     /// Ends everything; nothing of it is left on the machine.
-    pub(super) async fn leave(mut self) -> anyhow::Result<()> {
+    pub(super) async fn leave(self) -> anyhow::Result<()> {
         self.local.put_all_down().await?;
         if let Some(entry) = self.network {
-            self.journal.done(entry)?;
+            self.guard.journal.done(entry)?;
         }
-        drop(self.lifeline);
-        self.watchdog.wait().await?;
-        Ok(())
+        self.guard.leave().await
     }
 }

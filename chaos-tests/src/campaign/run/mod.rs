@@ -2,12 +2,18 @@
 //!
 //! An error of the harness itself is an error; what the cluster did wrong is evidence. Whatever happens, the processes are
 //! healed or gone at the end, and everything seen is in the run's directory: plan, history, jobs, checkpoints, faults, logs.
+//!
+//! `ground`: a cluster of our own. `abroad`: one of others. `guard`: who cleans up behind both. `faults`: while they are under
+//! way. `afterwards`: everything has to work again.
 
+mod abroad;
 mod afterwards;
+mod faults;
 mod ground;
+mod guard;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -16,6 +22,7 @@ use flott_node::SharedClock;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::abroad::Abroad;
 use self::ground::Ground;
 use crate::campaign::judge::{Evidence, Progress};
 use crate::campaign::leftovers::{suspicious_lines, write_down};
@@ -24,16 +31,12 @@ use crate::campaign::observe::Observer;
 use crate::campaign::place::Place;
 use crate::campaign::plan::{Plan, Workload};
 use crate::campaign::pulse::Pulse;
-use crate::campaign::strike::{self, Site, Struck};
-use crate::campaign::undo::Journal;
-use crate::campaign::words::line_of;
 use crate::invariants::sequence::{Extent, Reader};
 use crate::report::Finding;
 use crate::runs::Overdue;
 use crate::target::client::Client;
 use crate::target::control::Library;
 use crate::target::local::{Local, Programs};
-use crate::target::store::Store;
 use crate::workload::bank::Bank;
 use crate::workload::reference::Reference;
 use crate::workload::registers::Registers;
@@ -46,8 +49,6 @@ const WARM_UP_BOUND: Duration = Duration::from_secs(120);
 pub const LIVENESS_BOUND: Duration = Duration::from_secs(60);
 /// Between two looks at the processes and at what is committed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Between two lines that say how far a run is.
-const TELL_EVERY: Duration = Duration::from_secs(60);
 /// Runs longer than this are observed less often: each look starts processes.
 const LONG: Duration = Duration::from_secs(900);
 
@@ -68,6 +69,15 @@ pub struct Course {
     pub library: Library,
 }
 
+/// What is broken.
+enum Broken {
+    /// A cluster that was made for it.
+    Ours(Ground),
+    /// One that others have.
+    Theirs(Abroad),
+    Nothing,
+}
+
 /// Everything that is needed while a run goes on.
 struct Run<'a> {
     course: &'a Course,
@@ -76,8 +86,6 @@ struct Run<'a> {
     client: Arc<Client>,
     observer: Arc<Observer>,
     local: Option<Arc<Local>>,
-    /// What undoes the faults; None where nothing is broken.
-    journal: Option<Arc<Journal>>,
     registers: Option<Arc<Registers>>,
     tenants: Option<Arc<Tenants>>,
     bank: Option<Arc<Bank>>,
@@ -104,33 +112,41 @@ pub async fn run(
         "this plan cannot be carried out: {}",
         complaints.join("; ")
     );
-    if matches!(course.place, Place::Own) {
-        ground::check(plan.target).await?;
-    }
     std::fs::create_dir_all(&course.directory)?;
     ensure!(
         !course.directory.join("plan.json").exists(),
         "{} has the files of another run; name another --directory",
         course.directory.display()
     );
+    let abroad = match &course.place {
+        Place::Own => {
+            ground::check(plan.target).await?;
+            None
+        }
+        Place::Observed(_) => None,
+        Place::Remote(addresses, inventory) => {
+            Some(Abroad::reach(course, addresses, inventory, clock).await?)
+        }
+    };
     std::fs::write(
         course.directory.join("plan.json"),
         serde_json::to_vec_pretty(plan)?,
     )?;
     let start = clock.monotonic();
-    let (ground, client) = match &course.place {
-        Place::Own => {
+    let (broken, client) = match (abroad, &course.place) {
+        (Some(abroad), _) => {
+            let client = Arc::clone(&abroad.client);
+            (Broken::Theirs(abroad), client)
+        }
+        (None, Place::Own) => {
             let ground = Ground::prepare(course, clock).await?;
             let client = Arc::clone(&ground.client);
-            (Some(ground), client)
+            (Broken::Ours(ground), client)
         }
-        Place::Observed(addresses) => {
-            let client = Client::new(
-                course.programs.first.clone(),
-                addresses.clone(),
-                clock.clone(),
-            );
-            (None, Arc::new(client))
+        (None, Place::Observed(addresses) | Place::Remote(addresses, _)) => {
+            let binary = course.programs.first.clone();
+            let client = Client::new(binary, addresses.clone(), clock.clone());
+            (Broken::Nothing, Arc::new(client))
         }
     };
     let every = if course.length > LONG {
@@ -144,8 +160,10 @@ pub async fn run(
         start,
         observer: Observer::new(Arc::clone(&client), start, every),
         client,
-        local: ground.as_ref().map(|ground| Arc::clone(&ground.local)),
-        journal: ground.as_ref().map(|ground| Arc::clone(&ground.journal)),
+        local: match &broken {
+            Broken::Ours(ground) => Some(Arc::clone(&ground.local)),
+            Broken::Theirs(_) | Broken::Nothing => None,
+        },
         registers: None,
         tenants: None,
         bank: None,
@@ -157,8 +175,7 @@ pub async fn run(
         told,
     };
     let mut evidence = Evidence::default();
-    let store = ground.as_ref().and_then(|ground| ground.store.clone());
-    let lived = run.live(&mut evidence, store).await;
+    let lived = run.live(&mut evidence, &broken).await;
     if let Err(error) = lived {
         match error.downcast_ref::<Overdue>() {
             Some(_) => evidence.overdue.push(run.found(&error)),
@@ -166,9 +183,13 @@ pub async fn run(
         }
     }
     run.conclude(&mut evidence);
-    if let Some(ground) = ground {
-        evidence.suspicious = suspicious_lines(&ground.local);
-        ground.leave().await?;
+    match broken {
+        Broken::Ours(ground) => {
+            evidence.suspicious = suspicious_lines(&ground.local);
+            ground.leave().await?;
+        }
+        Broken::Theirs(abroad) => abroad.guard.leave().await?,
+        Broken::Nothing => {}
     }
     write_down(&course.directory, &evidence)?;
     Ok(evidence)
@@ -176,11 +197,7 @@ pub async fn run(
 
 impl Run<'_> {
     /// From the first job to the last read.
-    async fn live(
-        &mut self,
-        evidence: &mut Evidence,
-        store: Option<Arc<Store>>,
-    ) -> anyhow::Result<()> {
+    async fn live(&mut self, evidence: &mut Evidence, broken: &Broken) -> anyhow::Result<()> {
         let plan = &self.course.plan;
         let name = format!("{:x}-{:x}", plan.seed, self.clock.now_ms());
         let (stop, stop_observer) = (CancellationToken::new(), CancellationToken::new());
@@ -252,7 +269,7 @@ impl Run<'_> {
         evidence.registers_begin_ms = self.now_ms();
         let lived = async {
             self.warm_up().await.context("before any fault")?;
-            let struck = self.under_faults(evidence, store, id).await;
+            let struck = self.under_faults(evidence, broken, id).await;
             stop_abuse.cancel();
             struck?;
             self.show_liveness(evidence)
@@ -347,84 +364,6 @@ impl Run<'_> {
             )
             .await
             .map(drop)
-    }
-
-    /// The plan's faults, or as long without.
-    async fn under_faults(
-        &mut self,
-        evidence: &mut Evidence,
-        store: Option<Arc<Store>>,
-        job: Option<String>,
-    ) -> anyhow::Result<()> {
-        let course = self.course;
-        evidence.faults_from_ms = self.now_ms();
-        evidence.before = self.progress()?;
-        if let (Some(local), Some(journal)) = (self.local.clone(), self.journal.clone()) {
-            let site = Site {
-                local: Arc::clone(&local),
-                client: Arc::clone(&self.client),
-                journal,
-                store,
-                job,
-                clock: self.clock.clone(),
-                replacing: tokio::sync::Mutex::default(),
-            };
-            let told = self.told;
-            // A run that breaks off must show what it was broken by.
-            let ended = Mutex::new(Vec::new());
-            let tell = |struck: &Struck| {
-                told(&line_of(struck));
-                let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
-                ended.push(struck.clone());
-            };
-            let struck = tokio::select! {
-                struck = strike::carry_out(&course.plan.steps, &site, self.start, tell) => struck,
-                error = self.keep_looking(None) => Err(error),
-            };
-            local.heal()?;
-            evidence.struck = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
-            evidence.struck.sort_by_key(|struck| struck.from_ms);
-            struck?;
-        } else {
-            let looking = self.keep_looking(Some(course.length));
-            let error = looking.await;
-            if self.now_ms() < evidence.faults_from_ms + course.length.as_millis() as u64 {
-                return Err(error);
-            }
-        }
-        evidence.faults_until_ms = self.now_ms();
-        evidence.after = self.progress()?;
-        Ok(())
-    }
-
-    /// Looks at the processes and at what is committed until something is wrong, or for that time.
-    async fn keep_looking(&mut self, length: Option<Duration>) -> anyhow::Error {
-        let end = length.map(|length| self.clock.monotonic() + length);
-        let mut tell_at = self.clock.monotonic() + TELL_EVERY;
-        loop {
-            self.clock.sleep(LOOK_EVERY).await;
-            if let Some(local) = &self.local
-                && let Err(error) = local.check_alive()
-            {
-                return error;
-            }
-            let committed = match self.committed() {
-                Ok(committed) => committed,
-                Err(error) => return error,
-            };
-            let now = self.clock.monotonic();
-            if now >= tell_at {
-                tell_at = now + TELL_EVERY;
-                let seconds = self.now_ms() / 1_000;
-                let leaders = self.observer.with(|seen| seen.leader_changes);
-                (self.told)(&format!(
-                    "{seconds:>6} s  {committed} records verified, {leaders} changes of leader"
-                ));
-            }
-            if end.is_some_and(|end| now >= end) {
-                return anyhow::anyhow!("the time is over");
-            }
-        }
     }
 
     /// Judges what is committed, and takes what the observer has.
