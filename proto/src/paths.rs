@@ -132,7 +132,7 @@ pub fn is_of_savepoint(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use flott_decoders::Seeds;
+    use flott_decoders::{Seeds, kind};
 
     use super::*;
 
@@ -170,16 +170,16 @@ mod tests {
         ];
         flott_decoders::check!(Seeds::of(seeds).words(words)).for_each(|bytes: &[u8]| {
             let text = String::from_utf8_lossy(bytes);
-            if let Some(id) = checkpoint_of_metadata(DIRECTORY, &text) {
+            if let Some(id) = kind(checkpoint_of_metadata(DIRECTORY, &text)) {
                 assert_eq!(text, format!("{}/{METADATA}", checkpoint(DIRECTORY, id)));
             }
-            if let Some(attempt) = attempt_of_state_file(DIRECTORY, &text) {
+            if let Some(attempt) = kind(attempt_of_state_file(DIRECTORY, &text)) {
                 assert!(text.starts_with(DIRECTORY) && text.contains(&format!("-{attempt}-")));
             }
-            if let Some(job) = job_of(&text) {
+            if let Some(job) = kind(job_of(&text)) {
                 assert_eq!(job.matches('/').count(), 2);
             }
-            assert!(!is_of_savepoint(&text) || text == METADATA || text.contains('/'));
+            assert!(!kind(is_of_savepoint(&text)) || text == METADATA || text.contains('/'));
         });
     }
 

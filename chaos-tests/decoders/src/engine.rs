@@ -1,8 +1,7 @@
 //! Replays the corpus, then makes inputs of it.
 
-use std::fs;
 use std::panic::AssertUnwindSafe;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bolero::{TargetLocation, Test};
@@ -12,7 +11,9 @@ use bolero_engine::input::Bytes;
 use bolero_engine::panic::{self, PanicError};
 
 use crate::allocations;
+use crate::gather::{Gathering, files, save};
 use crate::mutate::mutate;
+use crate::outcome::outcome_of;
 use crate::random::Random;
 
 /// Inputs of an ordinary test: a second or less in a debug build, for most targets.
@@ -26,6 +27,9 @@ const ALLOCATED_BYTES_MAX: usize = 4 << 20;
 
 /// And for each byte of its input: a decoded value takes more room than an encoded one.
 const ALLOCATED_BYTES_PER_BYTE: usize = 256;
+
+/// What is cut out of an input that is to be kept: a try for each byte would take too long.
+const CUT_BYTES_MIN: usize = 8;
 
 /// What inputs are made of, and how many.
 #[derive(Clone, Debug)]
@@ -154,22 +158,30 @@ impl<T: Test> bolero::Engine<T> for Engine {
             save(&directory.join("corpus"), &self.seeds.seeds);
         }
         corpus.extend(self.seeds.seeds.iter().cloned());
+        let gathers = setting("FLOTT_FUZZ_GATHER").is_some();
         let mut run = Run {
             test,
             options,
+            gathering: gathers.then(|| Gathering::begin(&directory.join("corpus"))),
             directory,
             allocated_bytes_max: self.seeds.allocated_bytes_max,
         };
         for input in crashes.iter().chain(&corpus) {
-            run.feed(input);
+            let outcome = run.feed(input);
+            if let Some(gathering) = &mut run.gathering {
+                gathering.know(outcome);
+            }
         }
         let mut random = Random::named(&name);
         for _ in 0..self.seeds.inputs {
-            run.feed(&self.seeds.input(&corpus, &mut random));
+            run.try_out(self.seeds.input(&corpus, &mut random));
         }
         if let Some(seconds) = setting("FLOTT_FUZZ_SECONDS") {
-            let inputs = run.fuzz(&self.seeds, &corpus, Duration::from_secs(seconds));
+            let inputs = run.fuzz(&self.seeds, corpus, Duration::from_secs(seconds));
             println!("{name}: {inputs} inputs in {seconds} s");
+        }
+        if let Some(gathering) = &run.gathering {
+            println!("{name}: {} inputs gathered", gathering.added);
         }
         panic::forward_panic(true);
     }
@@ -199,19 +211,26 @@ struct Run<T> {
     options: driver::Options,
     directory: PathBuf,
     allocated_bytes_max: usize,
+    /// None: nobody asked for it.
+    gathering: Option<Gathering>,
 }
 
 impl<T: Test> Run<T> {
-    fn feed(&mut self, input: &[u8]) {
+    /// Tests one input; what became of it, if a corpus is gathered.
+    fn feed(&mut self, input: &[u8]) -> String {
         let Self { test, options, .. } = self;
-        let (outcome, peak) = allocations::peak(|| test.test(&mut Bytes::new(input, options)));
+        let mut test = || test.test(&mut Bytes::new(input, options));
+        let ((tested, outcome), peak) = allocations::peak(|| match self.gathering {
+            Some(_) => outcome_of(test),
+            None => (test(), String::new()),
+        });
         let most = self.allocated_bytes_max + input.len() * ALLOCATED_BYTES_PER_BYTE;
-        let failure = match outcome {
+        let failure = match tested {
             Err(error) => error.to_string(),
             Ok(_) if peak > most => {
                 format!("{peak} bytes allocated for an input of {}", input.len())
             }
-            Ok(_) => return,
+            Ok(_) => return outcome,
         };
         let path = save(&self.directory.join("crashes"), [input]);
         panic::forward_panic(true);
@@ -223,18 +242,48 @@ impl<T: Test> Run<T> {
         );
     }
 
-    /// How many inputs that were.
+    /// Tests one input, and keeps it in the corpus if that is to be done; the input that was kept.
+    fn try_out(&mut self, input: Vec<u8>) -> Option<Vec<u8>> {
+        let outcome = self.feed(&input);
+        if !self.gathering.as_ref()?.wants(&outcome) {
+            return None;
+        }
+        let input = self.shorten(input, &outcome);
+        let is_kept = self.gathering.as_mut()?.keep(&input, outcome);
+        is_kept.then_some(input)
+    }
+
+    /// An input of fewer bytes of which the same becomes.
+    fn shorten(&mut self, mut input: Vec<u8>, outcome: &str) -> Vec<u8> {
+        let mut length = input.len() / 2;
+        while length >= CUT_BYTES_MIN {
+            let mut at = 0;
+            while at + length <= input.len() {
+                let shorter = [&input[..at], &input[at + length..]].concat();
+                if self.feed(&shorter) == outcome {
+                    input = shorter;
+                } else {
+                    at += length;
+                }
+            }
+            length /= 4;
+        }
+        input
+    }
+
+    /// How many inputs that were. What is kept of them is mutated, too.
     #[allow(
         clippy::disallowed_methods,
         reason = "somebody asked for so many seconds, with numbers that are not those of the last time"
     )]
-    fn fuzz(&mut self, seeds: &Seeds, corpus: &[Vec<u8>], time: Duration) -> u64 {
+    fn fuzz(&mut self, seeds: &Seeds, mut corpus: Vec<Vec<u8>>, time: Duration) -> u64 {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
         let mut random = Random::new(since_epoch.map_or(0, |time| time.as_nanos() as u64));
         let begun = Instant::now();
         let mut inputs = 0;
         while begun.elapsed() < time {
-            self.feed(&seeds.input(corpus, &mut random));
+            let kept = self.try_out(seeds.input(&corpus, &mut random));
+            corpus.extend(kept);
             inputs += 1;
         }
         inputs
@@ -247,26 +296,4 @@ impl<T: Test> Run<T> {
 )]
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
-}
-
-/// What is in a directory, in the order of the names.
-fn files(directory: &Path) -> Vec<Vec<u8>> {
-    let entries = fs::read_dir(directory).into_iter().flatten();
-    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.sort();
-    let read = |path: &PathBuf| fs::read(path).expect("an input can be read");
-    paths.iter().map(read).collect()
-}
-
-/// Writes each input to a file that is named by its content; where the last one is.
-fn save(directory: &Path, inputs: impl IntoIterator<Item = impl AsRef<[u8]>>) -> PathBuf {
-    fs::create_dir_all(directory).expect("inputs can be saved");
-    let mut path = directory.to_owned();
-    for input in inputs {
-        let input = input.as_ref();
-        let name = Random::named(&String::from_utf8_lossy(input)).next();
-        path = directory.join(format!("{name:016x}"));
-        fs::write(&path, input).expect("inputs can be saved");
-    }
-    path
 }

@@ -5,7 +5,7 @@
 //! #[test]
 //! fn any_bytes_are_a_frame_or_refused() {
 //!     flott_decoders::check!(Seeds::of([encoded()])).for_each(|bytes: &[u8]| {
-//!         if let Ok(frame) = decode(bytes) {
+//!         if let Ok(frame) = told(decode(bytes)) {
 //!             assert_eq!(encode(&frame), bytes);
 //!         }
 //!     });
@@ -17,6 +17,8 @@
 //! and seeds; the random numbers are those of the target's name, so each run is the same. Beyond that:
 //!
 //! - `FLOTT_FUZZ_SECONDS=60` goes on for so long with other numbers (`make fuzz`).
+//! - `FLOTT_FUZZ_GATHER=1` adds to the corpus what becomes of no other input. What becomes of one, the target says by [`told`]
+//!   and [`kind`].
 //! - `FLOTT_FUZZ_SAVE_SEEDS=1` writes the seeds into the corpus.
 //! - `cargo bolero test TARGET` lets a coverage-guided engine take over.
 //!
@@ -24,14 +26,18 @@
 //! corpus once it is mended.
 //!
 //! - `engine`: what runs. `allocations`: how much one call takes. `mutate`, `random`: other inputs from given ones.
+//!   `outcome`: what became of an input. `gather`: which are kept.
 
 mod allocations;
 mod engine;
+mod gather;
 mod mutate;
+mod outcome;
 mod random;
 
 pub use bolero;
 pub use engine::{Engine, Seeds, Target};
+pub use outcome::{kind, told};
 
 /// A target named like the test that it stands in, to be continued with `.for_each(…)`; or with `.of_values()`, and then as
 /// `bolero::check!()` is, for values that are made of the bytes.

@@ -10,7 +10,7 @@ use crate::invariants::sequence::{Extent, Reader};
 use crate::invariants::{bank, checkpoint_log, jobs, same_rows, tenants};
 use crate::report::{Finding, Verdict};
 use crate::workload::bank::TERMS;
-use crate::workload::reference::Reference;
+use crate::workload::reference;
 
 /// Judges again what a run has left in its directory, or a history alone.
 pub fn check(left: &Path, say: &Say) -> anyhow::Result<Verdict> {
@@ -34,12 +34,18 @@ pub fn check(left: &Path, say: &Say) -> anyhow::Result<Verdict> {
     violations.extend(Finding::words(&checkpoint_log::check(&lists)));
     if plan.workloads.contains(&Workload::Reference) {
         let report: Report = read_json(&directory.join("report.json"))?;
-        let [undisturbed, disturbed] = Reference::of(directory).rows()?;
-        if undisturbed.count() == 0 {
-            doubts.push("the rows of the reference query are not there any more".to_owned());
-        } else {
-            let rows = same_rows::check(&undisturbed, &disturbed, report.reference_ended);
-            violations.extend(Finding::words(&rows));
+        let rows = reference::rows(directory)?;
+        if rows
+            .values()
+            .all(|[undisturbed, _]| undisturbed.count() == 0)
+        {
+            doubts.push("the rows of the reference queries are not there any more".to_owned());
+        }
+        for (query, [undisturbed, disturbed]) in rows {
+            let fared = report.reference.get(&query);
+            let has_ended = fared.map_or(report.reference_ended, |fared| fared.has_ended);
+            let found = same_rows::check(query.name(), &undisturbed, &disturbed, has_ended);
+            violations.extend(Finding::words(&found));
         }
     }
     if plan.workloads.contains(&Workload::Tenants) {

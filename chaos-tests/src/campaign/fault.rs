@@ -92,6 +92,8 @@ pub enum Kind {
     /// The next `amount` processes, 0: all, are restarted with the other build, one after the other. When all run it, the next
     /// step begins to take them back.
     Upgrade,
+    /// Every tenth of a second there are `amount` MiB of memory for it; if it takes more, it has to wait.
+    Memory,
 }
 
 impl Kind {
@@ -138,7 +140,7 @@ impl Kind {
     pub fn may_end(self) -> bool {
         matches!(
             self,
-            Self::DiskFull | Self::SyncError | Self::DiskHung | Self::FewFiles
+            Self::DiskFull | Self::SyncError | Self::DiskHung | Self::FewFiles | Self::Memory
         )
     }
 
@@ -201,6 +203,7 @@ impl Kind {
             Self::ClockAhead | Self::ClockBack => range(2_000, 12_000),
             Self::DiskFull | Self::SyncError | Self::FewFiles => range(500, 8_000),
             Self::DiskSlow | Self::Busy => range(3_000, 12_000),
+            Self::Memory => range(3_000, 12_000),
             // A JobManager ends if its disk hangs for twenty seconds.
             Self::DiskHung => range(500, 25_000),
             // Every process is started once, and waited for.
@@ -247,6 +250,7 @@ impl fmt::Display for Kind {
             Self::BitFlip => "bit-flip",
             Self::TornSnapshot => "torn-snapshot",
             Self::Upgrade => "upgrade",
+            Self::Memory => "memory",
         })
     }
 }
@@ -265,16 +269,19 @@ pub enum More {
     Damage,
     /// upgrade; needs --upgrade-to, and is in every plan with it
     Upgrade,
+    /// memory
+    Memory,
 }
 
 impl More {
     #[expect(missing_docs, reason = "its name says it")]
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Clock,
         Self::Disk,
         Self::Pressure,
         Self::Damage,
         Self::Upgrade,
+        Self::Memory,
     ];
 
     /// What they are.
@@ -290,6 +297,7 @@ impl More {
             Self::Pressure => &[Kind::FewFiles, Kind::Busy],
             Self::Damage => &[Kind::BitFlip, Kind::TornSnapshot],
             Self::Upgrade => &[Kind::Upgrade],
+            Self::Memory => &[Kind::Memory],
         }
     }
 }

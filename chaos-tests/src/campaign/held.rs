@@ -70,6 +70,7 @@ mod tests {
         let [jobmanager, worker] = [Node::Jobmanager(1), Node::Taskmanager(1)];
         assert!(may_end(Kind::SyncError, jobmanager));
         assert!(!may_end(Kind::SyncError, worker));
+        assert!(may_end(Kind::Memory, jobmanager));
         assert!(!may_end(Kind::DiskSlow, jobmanager));
         assert!(!may_end(Kind::ClockBack, jobmanager));
     }

@@ -3,7 +3,7 @@
 //! *Unknown* is a verdict of its own: a planned kind of fault that was never installed, or a workload that made no progress
 //! while faults were under way, has shown nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,7 @@ use crate::invariants::tenants::{self, Tenancy};
 use crate::invariants::{bank, checkpoint_log, jobs};
 use crate::report::{Finding, Verdict};
 use crate::workload::bank::TERMS;
+use crate::workload::reference::queries::Query;
 
 /// If the harness itself comes late so often, what did not happen in time says nothing.
 const TOO_LATE_PERCENT: u64 = 5;
@@ -35,10 +36,10 @@ pub struct Evidence {
     pub bank: Vec<bank::Event>,
     /// The accounts were read once more at the end.
     pub bank_closed: bool,
-    /// Rows of the reference query, without faults and under them.
-    pub reference: Option<[Rows; 2]>,
-    /// The one under faults has come to its end.
-    pub reference_ended: bool,
+    /// Rows of each reference query, without faults and under them.
+    pub reference: BTreeMap<Query, [Rows; 2]>,
+    /// Those that have come to their ends under faults.
+    pub reference_ended: BTreeSet<Query>,
     /// When the history's clock began.
     pub registers_begin_ms: u64,
     pub seen: Seen,
@@ -113,6 +114,15 @@ pub struct Struckness {
     pub indeterminate: u64,
 }
 
+/// How a reference query fared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fared {
+    /// Without faults.
+    pub rows: u64,
+    /// Under them.
+    pub has_ended: bool,
+}
+
 /// One run in figures: `report.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "their names say it")]
@@ -164,7 +174,8 @@ pub struct Report {
     #[serde(default)]
     pub bank: Option<bank::Counts>,
     #[serde(default)]
-    pub reference_rows: u64,
+    pub reference: BTreeMap<Query, Fared>,
+    /// All of these have come to their ends. Older runs had one, and said this alone.
     #[serde(default)]
     pub reference_ended: bool,
     /// What could not be seen there.
@@ -234,11 +245,13 @@ pub fn judge(plan: &Plan, evidence: &Evidence) -> (Verdict, Report) {
         violations.extend(bank::check(&evidence.bank, TERMS));
         doubts.extend(bank::doubts(&evidence.bank, evidence.bank_closed));
     }
-    let mut reference_rows = 0;
-    if let Some([undisturbed, disturbed]) = &evidence.reference {
-        reference_rows = undisturbed.count();
-        let has_ended = evidence.reference_ended;
-        violations.extend(same_rows::check(undisturbed, disturbed, has_ended));
+    let mut reference = BTreeMap::new();
+    for (query, [undisturbed, disturbed]) in &evidence.reference {
+        let has_ended = evidence.reference_ended.contains(query);
+        let rows = undisturbed.count();
+        reference.insert(*query, Fared { rows, has_ended });
+        let found = same_rows::check(query.name(), undisturbed, disturbed, has_ended);
+        violations.extend(found);
     }
     doubts.extend(vacuity(plan, evidence, &faults));
     let [violated, doubted] = [&violations, &doubts].map(|found| Finding::words(found));
@@ -291,8 +304,8 @@ pub fn judge(plan: &Plan, evidence: &Evidence) -> (Verdict, Report) {
         liveness: evidence.liveness,
         tenants: fared,
         bank: has_bank.then(|| bank::counts(&evidence.bank)),
-        reference_rows,
-        reference_ended: evidence.reference_ended,
+        reference_ended: !reference.is_empty() && reference.values().all(|fared| fared.has_ended),
+        reference,
         not_judged: Vec::new(),
     };
     (verdict, report)

@@ -1,5 +1,6 @@
 //! The workloads of a run, as tasks that go on until they are told to stop.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,17 +13,18 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::observe::Observer;
+use super::plan::Plan;
+use super::queries::queries;
 use crate::history::Operation;
 use crate::invariants::jobs::Event;
 use crate::target::client::Client;
-use crate::workload::reference::Reference;
+use crate::workload::reference::queries::Query;
+use crate::workload::reference::{Pass, Reference};
 use crate::workload::registers::{Client as RegisterClient, Kind, Registers};
 
 /// Begins the names of all jobs of a run.
 pub const NAME: &str = "chaos";
-/// Of the reference query, so that rows are exchanged and slots are left.
-const REFERENCE_PARALLELISM: u32 = 2;
-/// For the reference query without faults.
+/// For a reference query without faults.
 const REFERENCE_BOUND: Duration = Duration::from_secs(180);
 /// Registers that clients meet at.
 const KEYS: u32 = 8;
@@ -85,34 +87,38 @@ pub async fn sequence(
     })
 }
 
-/// Runs the reference query without faults to its end, then submits it again, slowly; the second job's id.
+/// Runs the reference queries of a plan without faults to their ends, then submits them again, slowly; the second jobs' ids.
 pub async fn reference(
     client: &Client,
     observer: &Observer,
     directory: &Path,
     run: &str,
+    plan: &Plan,
     length: Duration,
-) -> anyhow::Result<String> {
-    let reference = Reference::prepare(directory)?;
-    let file = directory.join("reference.sql");
-    let submit = async |name: &str, sql: &str| {
-        let name = format!("{NAME}-{name}-{run}");
-        submit(client, observer, sql, &file, name, REFERENCE_PARALLELISM)
-            .await
-            .context("the reference query was not accepted")
+) -> anyhow::Result<BTreeMap<Query, String>> {
+    let queries = queries(plan);
+    let reference = Reference::prepare(directory, plan.seed, &queries)?;
+    let submit_all = async |pass: Pass| {
+        let mut jobs = BTreeMap::new();
+        for query in &queries {
+            let (sql, file) = (reference.sql(*query, pass), reference.script(*query, pass));
+            let name = format!("{NAME}-{}-{query}-{run}", pass.word());
+            let submitted = submit(client, observer, &sql, &file, name, query.parallelism());
+            let id = submitted.await;
+            let id = id.with_context(|| format!("the query {query} was not accepted"))?;
+            jobs.insert(*query, id);
+        }
+        anyhow::Ok(jobs)
     };
-    let undisturbed = submit("undisturbed", &reference.undisturbed_sql()).await?;
-    let info = async || client.info(&undisturbed).await;
-    let has_ended = |info: &Value| info["state"] == "FINISHED";
-    client
-        .until(
-            "the reference query without faults",
-            REFERENCE_BOUND,
-            info,
-            has_ended,
-        )
-        .await?;
-    submit("disturbed", &reference.disturbed_sql(length)).await
+    for (query, job) in submit_all(Pass::Undisturbed).await? {
+        let what = format!("the query {query} without faults");
+        let info = async || client.info(&job).await;
+        let has_ended = |info: &Value| info["state"] == "FINISHED";
+        client
+            .until(&what, REFERENCE_BOUND, info, has_ended)
+            .await?;
+    }
+    submit_all(Pass::Disturbed(length)).await
 }
 
 /// Registers that nobody has written yet.

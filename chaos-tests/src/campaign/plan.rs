@@ -41,7 +41,7 @@ pub enum Workload {
     Jobs,
     /// An abusive namespace beside a well-behaved one.
     Tenants,
-    /// A query over data that is checked in, without faults and under them.
+    /// Queries over flights and bids, without faults and under them.
     Reference,
     /// Accounts in the replicated key-value space, and transfers between them.
     Bank,
@@ -199,6 +199,12 @@ impl Plan {
                 self.steps
                     .iter()
                     .any(|step| step.kind == Kind::Busy && !(1..=64).contains(&step.amount)),
+            ),
+            (
+                "memory: 1 to 65536 MiB",
+                self.steps
+                    .iter()
+                    .any(|step| step.kind == Kind::Memory && !(1..=65_536).contains(&step.amount)),
             ),
             (
                 "steps that end after more than 30 days",
@@ -395,6 +401,7 @@ fn choose_whom(random: &mut Random, kind: Kind, knobs: &Knobs) -> (Whom, u64) {
         Kind::DiskSlow => (somebody, *random.pick(&[20, 100, 400])),
         Kind::FewFiles => (somebody, *random.pick(&[0, 2, 10])),
         Kind::Busy => (Whom::Nobody, *random.pick(&[2, 4, 8])),
+        Kind::Memory => (somebody, *random.pick(&[1, 4, 16])),
         Kind::Rescale => {
             let most = u64::from(knobs.slots * knobs.taskmanagers.saturating_sub(1)).max(1);
             (Whom::Nobody, 1 + random.below(most))

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use super::fault::{Kind, Step};
 use super::lines::{pairs, rule, struck};
 use super::undo::{Journal, Undo};
-use super::{damage, inside, operate, pressure};
+use super::{damage, inside, memory, operate, pressure};
 use crate::cluster::processes;
 use crate::target::Node;
 use crate::target::client::Client;
@@ -208,6 +208,7 @@ pub async fn strike(step: &Step, site: &Site) -> anyhow::Result<Outcome> {
         Kind::FewFiles => pressure::few_files(step, site, nodes, leader).await,
         Kind::Busy => pressure::busy(step, site).await,
         Kind::BitFlip | Kind::TornSnapshot => damage::strike(step, site, nodes, leader).await,
+        Kind::Memory => memory::strike(step, site, nodes, leader).await,
     }
 }
 

@@ -126,7 +126,7 @@ fn beyond(kind: Kind) -> Option<&'static str> {
         | Kind::DiskHung => {
             Some("the library that changes clocks and disks is in processes of our own only")
         }
-        Kind::FewFiles => Some("limits of their processes are left alone"),
+        Kind::FewFiles | Kind::Memory => Some("limits of their processes are left alone"),
         Kind::BitFlip | Kind::TornSnapshot => Some("their files are left alone"),
         Kind::Upgrade => Some("their programs are left alone"),
         _ => None,

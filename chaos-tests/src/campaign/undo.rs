@@ -7,9 +7,9 @@
 //!
 //! A [`watchdog`](super::watchdog) undoes what has outlived its time, and everything when the harness is gone; `chaos heal`
 //! does the same by hand. Most faults end with the harness, because proxy or switch are part of it and the processes end
-//! with it; a stopped process does not, for it cannot notice, names of network namespaces do not, and nothing on machines of
-//! others does. What must stay true: nothing is woken, and no limit is lifted, but that of the very process that was struck,
-//! told by when it was born; and what could not be undone stays in the file.
+//! with it; a stopped process does not, for it cannot notice, groups of the kernel's and names of network namespaces do not, and
+//! nothing on machines of others does. What must stay true: nothing is woken, and no limit is lifted, but that of the very
+//! process that was struck, told by when it was born; and what could not be undone stays in the file.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -24,7 +24,7 @@ use flott_node::SharedClock;
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::processes;
+use crate::cluster::{memory, processes};
 use crate::target::control::Control;
 use crate::target::netns::names;
 use crate::target::remote::SHELL_BOUND;
@@ -57,6 +57,13 @@ pub enum Undo {
         soft: Option<u64>,
         #[expect(missing_docs, reason = "the limit of the limit")]
         hard: Option<u64>,
+    },
+    /// A group that the kernel gives little memory has no limit and nobody in it any more, and is gone.
+    Memory {
+        #[expect(missing_docs, reason = "its directory")]
+        group: PathBuf,
+        #[expect(missing_docs, reason = "where its processes were before")]
+        home: PathBuf,
     },
     /// A lever of a process's page is off. It does nothing any more after its time anyway.
     Release {
@@ -201,7 +208,9 @@ pub async fn heal(journal: &Path, before_ms: i64) -> anyhow::Result<Healed> {
     let mut expired = pending(journal)?;
     expired.retain(|entry| entry.expires_ms < before_ms);
     // Last what may fail: a process that is stopped needs nothing but a signal.
-    expired.sort_by_key(|entry| matches!(entry.undo, Undo::RemoveNamespaces { .. }));
+    let may_fail =
+        |undo: &Undo| matches!(undo, Undo::Memory { .. } | Undo::RemoveNamespaces { .. });
+    expired.sort_by_key(|entry| may_fail(&entry.undo));
     // Others' machines may not answer; each is asked at once with the others, not after them.
     let (remote, own): (Vec<_>, Vec<_>) = expired
         .into_iter()
@@ -233,6 +242,11 @@ pub async fn heal(journal: &Path, before_ms: i64) -> anyhow::Result<Healed> {
                 "may open files again"
             }
             Undo::Wake { .. } | Undo::Files { .. } => "its process is gone",
+            Undo::Memory { group, home } if group.exists() => {
+                memory::dissolve(&group, &home)?;
+                "may take memory again"
+            }
+            Undo::Memory { .. } => "its group is gone",
             Undo::Release { page, lever } => match Lever::ALL.get(lever) {
                 Some(lever) if page.exists() => {
                     Control::at(&page).release(*lever)?;

@@ -100,10 +100,14 @@ pub fn text_of(report: &Report) -> String {
             report.jobs_submitted, report.jobs_acknowledged, report.jobs_canceled, report.lists
         ),
     );
-    if report.reference_rows > 0 {
+    if !report.reference.is_empty() {
+        let queries = report.reference.iter();
+        let queries: Vec<String> = queries
+            .map(|(query, fared)| format!("{query} {}", fared.rows))
+            .collect();
         line(
-            "reference query",
-            format!("{} rows without faults", report.reference_rows),
+            "reference queries",
+            format!("rows without faults: {}", queries.join(", ")),
         );
     }
     if let Some(bank) = &report.bank {

@@ -1,7 +1,7 @@
 //! A cluster of real processes: `flott local`, the pids that it writes down, and the command line to ask it.
 //!
 //! - [`flott_binary`]: which binary. [`processes`]: killing, and knowing that something is dead. `failpoint`: killing at an
-//!   exact place.
+//!   exact place. [`memory`]: little of it for one process.
 //! - [`jobmanager`]: one more JobManager, to replace another. `ports`: where it may listen.
 //! - [`room`]: namespaces in which anything may be broken. [`network`]: one of its own for each member, and cuts.
 //!   [`probe`]: whether this machine can. [`disks`]: disks that lose their power. [`group`]: JobManagers alone, started in there. [`status`]: asking them.
@@ -13,6 +13,7 @@ pub mod disks;
 mod failpoint;
 pub mod group;
 pub mod jobmanager;
+pub mod memory;
 pub mod network;
 pub(crate) mod ports;
 pub mod probe;

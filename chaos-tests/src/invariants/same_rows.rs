@@ -42,15 +42,15 @@ impl Rows {
     }
 }
 
-/// What must not be. Unless the run under faults came to its end, rows may be missing.
-pub fn check(undisturbed: &Rows, disturbed: &Rows, has_ended: bool) -> Vec<Finding> {
+/// What must not be of that query. Unless the run under faults came to its end, rows may be missing.
+pub fn check(query: &str, undisturbed: &Rows, disturbed: &Rows, has_ended: bool) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut tell = |what: &str, rows: Vec<(&str, u64)>| {
         let count: u64 = rows.iter().map(|(_, count)| count).sum();
         if count > 0 {
             let named: Vec<_> = rows.iter().take(NAMED_MAX).map(|(row, _)| row).collect();
             found.push(Finding::in_all(format!(
-                "of the reference query {count} of {} rows {what}, first {named:?}",
+                "of the query {query} {count} of {} rows {what}, first {named:?}",
                 undisturbed.count()
             )));
         }
@@ -101,10 +101,11 @@ mod tests {
                 ],
             ),
         ] {
-            let found = check(&undisturbed, &rows(disturbed), has_ended);
+            let found = check("q", &undisturbed, &rows(disturbed), has_ended);
             assert_eq!(found.len(), expected.len(), "{disturbed:?}: {found:?}");
             for (found, expected) in found.iter().zip(expected) {
-                assert!(found.what.contains(expected), "{disturbed:?}: {found:?}");
+                let expected = format!("of the query q {expected}");
+                assert!(found.what.contains(&expected), "{disturbed:?}: {found:?}");
             }
         }
         assert_eq!(undisturbed.count(), 3);

@@ -3,7 +3,7 @@
 //! - [`flights`]: a job with an input made up by rule. [`registers`]: clients of the key-value space that read, write and
 //!   swap the same few keys. [`ledger`]: writers of many keys, each written once, all read back at the end.
 //! - [`bank`]: accounts between which clients move money.
-//! - [`reference`]: a query whose right result is what it commits without faults.
+//! - [`reference`]: queries whose right results are what they commit without faults.
 //! - [`sequence`]: a job over any number of records whose right result is a formula.
 //! - [`tenants`]: a namespace that does its worst, beside one that is well-behaved.
 //! - [`client`]: one attempt, one answer.

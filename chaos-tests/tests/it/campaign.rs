@@ -170,6 +170,7 @@ async fn accounts_hold_while_disks_fail_and_clocks_jump_and_jobmanagers_end_by_i
             ("disk-hung", "leader", 0),
             ("disk-full", "worker", 0),
             ("clock-back", "everybody", 60_000),
+            ("memory", "everybody", 1),
         ],
     )?;
     let file = directory.path().join("machine.json");

@@ -9,8 +9,8 @@
 //!   lost, and the job goes on from a backup or from what survives.
 //!   [`security`]: the same over TLS, and who is not let in.
 //! - [`chaos`]: the replicated state alone, in namespaces where networks are cut and disks lose power. [`campaign`]: `chaos run`:
-//!   everything at once, from a seed. [`netns`]: the same where frames are lost. [`remote`]: on a cluster of others, by shells. [`preload`]: the library by which it changes
-//!   clocks and disks.
+//!   everything at once, from a seed. [`netns`]: the same where frames are lost. [`remote`]: on a cluster of others, by shells.
+//!   [`preload`]: the library by which it changes clocks and disks. [`reference`]: queries whose rows faults must not change.
 //!
 //! The nextest profile runs these one at a time; [`alone`] does the same under plain `cargo test`.
 
@@ -31,6 +31,7 @@ mod operations;
 mod preload;
 mod program;
 mod recovery;
+mod reference;
 mod remote;
 mod rescale;
 mod savepoints;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use flott_decoders::Seeds;
+use flott_decoders::{Seeds, kind, told};
 use flott_proto::wire::{self, command::Decision, kv_operation, kv_write, task_manager_message};
 use prost::Message;
 
@@ -99,10 +99,10 @@ fn any_bytes_are_a_command_that_leaves_a_valid_state_or_is_refused() {
     let seeds = by_kind.values().map(|command| command.encode_to_vec());
     let (state, next) = (world.state.clone(), world.commands.len() as u64 + 1);
     flott_decoders::check!(Seeds::of(seeds).inputs(1500)).for_each(|bytes: &[u8]| {
-        let Ok(mut command) = wire::Command::decode(bytes) else {
+        let Ok(mut command) = told(wire::Command::decode(bytes)) else {
             return;
         };
-        match &command.decision {
+        match kind(&command.decision) {
             None => return,
             // Every member draws another.
             Some(Decision::ActivateJobManager(activate)) if activate.node_id == 0 => return,
@@ -112,7 +112,7 @@ fn any_bytes_are_a_command_that_leaves_a_valid_state_or_is_refused() {
         command.epoch = after.epoch.0;
         // The leader's own clock is not what is doubted here.
         command.now_ms = command.now_ms.clamp(0, 1 << 50);
-        let response = after.apply(next, &command);
+        let response = kind(after.apply(next, &command));
         after.check();
         if matches!(response, Response::Refused(_)) {
             // But for the time.
@@ -138,14 +138,14 @@ fn any_bytes_are_the_records_of_a_snapshot_or_refused() {
     let each = all.iter().map(|record| of_all(vec![record.clone()]));
     let seeds: Vec<Vec<u8>> = each.chain([of_all(all.clone())]).collect();
     flott_decoders::check!(Seeds::of(seeds).inputs(1000)).for_each(|bytes: &[u8]| {
-        let Ok(decoded) = wire::RaftSnapshotRecords::decode(bytes) else {
+        let Ok(decoded) = told(wire::RaftSnapshotRecords::decode(bytes)) else {
             return;
         };
         let records = decoded.records.into_iter().map(|record| Record {
             key: record.key,
             value: record.value.into(),
         });
-        if let Ok(state) = ClusterState::from_records(records) {
+        if let Ok(state) = told(ClusterState::from_records(records)) {
             let again = ClusterState::from_records(state.records()).unwrap();
             assert!(again.records().eq(state.records()));
         }
@@ -156,8 +156,8 @@ fn any_bytes_are_the_records_of_a_snapshot_or_refused() {
 fn any_message_of_a_task_manager_lets_the_leader_go_on() {
     let mut world = eventful();
     let (host, _) = world.observed.task_managers.iter().next().unwrap();
-    let (host, told) = (host.clone(), world.said.clone());
-    let by_kind: BTreeMap<_, _> = told.into_iter().map(|it| (variant(&it), it)).collect();
+    let (host, said) = (host.clone(), world.said.clone());
+    let by_kind: BTreeMap<_, _> = said.into_iter().map(|it| (variant(&it), it)).collect();
     let mut seeds: Vec<Vec<u8>> = by_kind.into_values().map(encoded).collect();
     let register = wire::Register {
         task_manager_id: host.to_string(),
@@ -169,12 +169,12 @@ fn any_message_of_a_task_manager_lets_the_leader_go_on() {
     world.observed.on_state(&world.state, world.now);
     flott_decoders::check!(Seeds::of(seeds).inputs(1500)).for_each(|bytes: &[u8]| {
         use task_manager_message::Message::Register;
-        let Ok(read) = wire::TaskManagerMessage::decode(bytes) else {
+        let Ok(read) = told(wire::TaskManagerMessage::decode(bytes)) else {
             return;
         };
         let mut observed = world.observed.clone();
         let connection = observed.task_managers[&host].connection.unwrap();
-        let heard = match read.message {
+        let heard = match kind(read.message) {
             None => return,
             Some(Register(register)) => {
                 let heard = observed.on_register(connection, register, world.now);
@@ -182,7 +182,7 @@ fn any_message_of_a_task_manager_lets_the_leader_go_on() {
             }
             Some(message) => observed.on_message(&host, connection, message, world.now),
         };
-        if let Err(error) = heard {
+        if let Err(error) = told(heard) {
             assert!(!error.to_string().is_empty());
         }
         let plan = plan(&world.state, &observed, &world.settings, world.now);
@@ -222,14 +222,14 @@ fn any_metadata_is_a_state_to_start_from_or_refused() {
     };
     let graph = job.graph.clone();
     flott_decoders::check!(Seeds::of([metadata.encode_to_vec()])).for_each(|bytes: &[u8]| {
-        let Ok(metadata) = wire::CheckpointMetadata::decode(bytes) else {
+        let Ok(metadata) = told(wire::CheckpointMetadata::decode(bytes)) else {
             return;
         };
         for finding in super::compatibility::findings(&metadata, &graph).unwrap_or_default() {
-            assert!(!finding.to_string().is_empty());
+            assert!(!kind(finding).to_string().is_empty());
         }
         drop(super::compatibility::outlook(&metadata, &graph));
-        if let Ok(point) = restore_from_wire(metadata, "/root".into()) {
+        if let Ok(point) = told(restore_from_wire(metadata, "/root".into())) {
             assert!(
                 point
                     .subtasks

@@ -206,7 +206,7 @@ fn claimed(restore: &Restore, mode: ClaimMode) -> Result<Option<String>, Status>
 
 #[cfg(test)]
 mod tests {
-    use flott_decoders::Seeds;
+    use flott_decoders::{Seeds, kind, told};
     use flott_proto::wire::command::Decision;
 
     use super::*;
@@ -241,10 +241,10 @@ mod tests {
         let world = World::new(2);
         let seeds = Seeds::of([request.encode_to_vec()]).inputs(1500);
         flott_decoders::check!(seeds).for_each(|bytes: &[u8]| {
-            let Ok(request) = wire::SubmitJobRequest::decode(bytes) else {
+            let Ok(request) = told(wire::SubmitJobRequest::decode(bytes)) else {
                 return;
             };
-            let prepared = match read(request) {
+            let prepared = match told(read(request)) {
                 Ok(prepared) => prepared,
                 Err(refusal) => return assert!(!refusal.message().is_empty()),
             };
@@ -254,7 +254,7 @@ mod tests {
                 epoch: state.epoch.0,
                 decision: Some(Decision::SubmitJob(prepared.submit)),
             };
-            let response = state.apply(world.commands.len() as u64 + 1, &command);
+            let response = kind(state.apply(world.commands.len() as u64 + 1, &command));
             state.check();
             if response == Response::Applied {
                 plan(&state, &world.observed, &world.settings, world.now);

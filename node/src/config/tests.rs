@@ -261,7 +261,7 @@ fn any_text_is_a_configuration_or_refused_with_its_place() {
     ]);
     flott_decoders::check!(Seeds::of(seeds).words(words).inputs(300)).for_each(|bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes);
-        match yaml(&text) {
+        match flott_decoders::told(yaml(&text)) {
             Ok(read) => {
                 let again = Configuration::from_map(&read.to_map()).unwrap();
                 assert_eq!(again.to_map(), read.to_map());
@@ -297,7 +297,7 @@ fn any_text_is_a_value_or_none() {
     flott_decoders::check!(Seeds::of(seeds).words(words).inputs(500)).for_each(|bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes);
         for option in options::ALL {
-            let is_value = (option.check)(&text);
+            let is_value = flott_decoders::kind((option.check)(&text));
             assert_eq!(
                 (option.check)(&format!(" {text} ")),
                 is_value,

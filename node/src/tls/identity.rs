@@ -168,7 +168,7 @@ mod tests {
         let seeds = flott_decoders::Seeds::of(seeds).words(words);
         flott_decoders::check!(seeds).for_each(|bytes: &[u8]| {
             let text = String::from_utf8_lossy(bytes);
-            match text.parse::<Identity>() {
+            match flott_decoders::told(text.parse::<Identity>()) {
                 Ok(identity) => {
                     assert_eq!(identity.to_string(), text);
                     let names = |id| identity.names_member(id, "h:1");

@@ -259,7 +259,7 @@ impl TryFrom<wire::SubtaskState> for SubtaskState {
 
 #[cfg(test)]
 mod tests {
-    use flott_decoders::Seeds;
+    use flott_decoders::{Seeds, told};
     use prost::Message;
 
     use super::*;
@@ -294,15 +294,15 @@ mod tests {
             wire::SubtaskDelta::default().encode_to_vec(),
         ];
         flott_decoders::check!(Seeds::of(seeds)).for_each(|bytes: &[u8]| {
-            let Ok(read) = wire::SubtaskDelta::decode(bytes) else {
+            let Ok(read) = told(wire::SubtaskDelta::decode(bytes)) else {
                 return;
             };
-            let Ok(delta) = SubtaskDelta::try_from(read) else {
+            let Ok(delta) = told(SubtaskDelta::try_from(read)) else {
                 return;
             };
             let again = wire::SubtaskDelta::from(&delta);
             assert_eq!(SubtaskDelta::try_from(again), Ok(delta.clone()));
-            if let Ok(state) = delta.apply_to(&SubtaskState::default()) {
+            if let Ok(state) = told(delta.apply_to(&SubtaskState::default())) {
                 let again = state.to_wire(delta.subtask.subtask);
                 assert_eq!(SubtaskState::try_from(again), Ok(state));
             }

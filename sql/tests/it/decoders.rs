@@ -1,6 +1,6 @@
 //! What crosses a boundary here: the text of a script, and the bytes of a JobGraph.
 
-use flott_decoders::Seeds;
+use flott_decoders::{Seeds, told};
 use flott_proto::job_graph::JobGraph;
 use flott_proto::wire;
 use flott_sql::Compiled;
@@ -69,7 +69,7 @@ fn any_text_is_a_job_or_refused_with_a_position_in_it() {
     flott_decoders::check!(Seeds::of(scripts()).words(words).inputs(300)).for_each(
         |bytes: &[u8]| {
             let script = String::from_utf8_lossy(bytes);
-            match run(&script) {
+            match told(run(&script)) {
                 Ok(Compiled::Job { graph, .. }) => {
                     check_graph(&graph);
                 }
@@ -91,10 +91,10 @@ fn any_text_is_a_job_or_refused_with_a_position_in_it() {
 fn any_bytes_are_a_job_graph_or_refused() {
     let seeds = graphs().map(|graph| wire::JobGraph::from(&graph).encode_to_vec());
     flott_decoders::check!(Seeds::of(seeds).inputs(1000)).for_each(|bytes: &[u8]| {
-        let Ok(read) = wire::JobGraph::decode(bytes) else {
+        let Ok(read) = told(wire::JobGraph::decode(bytes)) else {
             return;
         };
-        let Ok(graph) = JobGraph::try_from(read) else {
+        let Ok(graph) = told(JobGraph::try_from(read)) else {
             return;
         };
         graph.validate().unwrap();

@@ -195,7 +195,7 @@ pub(crate) fn split_name(stored: &[u8]) -> Option<(String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use flott_decoders::Seeds;
+    use flott_decoders::{Seeds, kind};
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -262,15 +262,15 @@ mod tests {
         ];
         flott_decoders::check!(Seeds::of(seeds)).for_each(|stored: &[u8]| {
             let number = |at: usize| u16::from_be_bytes([stored[at], stored[at + 1]]);
-            if let Some((key, namespace)) = split_value_key(stored) {
+            if let Some((key, namespace)) = kind(split_value_key(stored)) {
                 let again = value_key(number(0), number(2), &key, &namespace);
                 assert_eq!(again, stored);
             }
-            if let Some(timer) = split_timer(stored) {
+            if let Some(timer) = kind(split_timer(stored)) {
                 let again = timer_key(number(2) & !TIMERS, &timer);
                 assert_eq!((&again[..2], &again[4..]), (&stored[..2], &stored[4..]));
             }
-            if let Some((uid, name)) = split_name(stored) {
+            if let Some((uid, name)) = kind(split_name(stored)) {
                 assert_eq!(&name_key(&uid, &name)[3..], &stored[3..]);
             }
             assert!(group_of(stored).is_none_or(|group| group.0 < GROUPS_END));

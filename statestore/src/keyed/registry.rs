@@ -123,7 +123,7 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
-    use flott_decoders::Seeds;
+    use flott_decoders::{Seeds, told};
 
     use super::*;
     use crate::rocks::{MEMORY_BYTES_MIN, Memory};
@@ -175,9 +175,9 @@ mod tests {
             let mut batch = Batch::default();
             batch.put(key, value);
             database.write(&batch).unwrap();
-            if let Ok(mut registry) = Registry::load(&database, MAX_PARALLELISM) {
+            if let Ok(mut registry) = told(Registry::load(&database, MAX_PARALLELISM)) {
                 let databases = std::iter::empty();
-                drop(registry.get_or_add(databases, "op", "another"));
+                drop(told(registry.get_or_add(databases, "op", "another")));
             }
             let mut undo = Batch::default();
             undo.delete(key);

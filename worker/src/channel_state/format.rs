@@ -202,7 +202,7 @@ mod tests {
         let seeds = Seeds::of([encode(&owner(), &state(&[1, 2, 3])).unwrap(), empty]);
         flott_decoders::check!(seeds).for_each(|bytes: &[u8]| {
             for bytes in [Some(bytes.to_vec()), sealed(bytes)].into_iter().flatten() {
-                match decode(&bytes) {
+                match flott_decoders::told(decode(&bytes)) {
                     Ok((owner, state)) => {
                         assert!(!encode(&owner, &state).unwrap().is_empty());
                         assert!(state.is_empty() || state.cost().rows < u64::MAX);

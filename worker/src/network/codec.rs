@@ -214,7 +214,7 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{ArrayRef, Int64Array, StringArray};
-    use flott_decoders::Seeds;
+    use flott_decoders::{Seeds, kind, told};
     use proptest::prelude::*;
 
     use super::super::frame::HEADER_BYTES;
@@ -344,9 +344,10 @@ mod tests {
         flott_decoders::check!(Seeds::of(seeds)).for_each(|mut bytes: &[u8]| {
             let mut decoder = ChannelDecoder::default();
             while let Some((head, rest)) = bytes.split_first_chunk::<HEADER_BYTES>() {
-                let Ok(header) = FrameHeader::decode(head, 8) else {
+                let Ok(header) = told(FrameHeader::decode(head, 8)) else {
                     return;
                 };
+                kind(header.kind);
                 let length = (header.body_length as usize).min(rest.len());
                 let (body, rest) = rest.split_at(length);
                 let mut sealed = Vec::new();
@@ -354,7 +355,7 @@ mod tests {
                 let head = sealed.first_chunk().unwrap();
                 let header = FrameHeader::decode(head, 8).unwrap();
                 header.check(body).unwrap();
-                match decoder.decode(&header, body.to_vec()) {
+                match told(decoder.decode(&header, body.to_vec())) {
                     Ok((Element::Data(batch), cost)) => {
                         assert_eq!(batch.num_rows() as u64, cost.rows);
                         // Whatever it holds can be looked at.

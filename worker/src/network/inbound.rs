@@ -346,7 +346,7 @@ fn encode_grant(channel: u32, mut cost: Cost, out: &mut Vec<u8>) -> Result<(), E
 
 #[cfg(test)]
 mod tests {
-    use flott_decoders::Seeds;
+    use flott_decoders::{Seeds, kind, told};
     use prost::Message;
 
     use super::*;
@@ -373,10 +373,11 @@ mod tests {
         flott_decoders::check!(Seeds::of([frames, handshake])).for_each(|bytes: &[u8]| {
             runtime.block_on(async {
                 let mut reader = bytes;
-                while let Ok((header, body)) = read_frame(5, &mut reader).await {
+                while let Ok((header, body)) = told(read_frame(5, &mut reader).await) {
+                    kind(header.kind);
                     assert_eq!(header.body_length as usize, body.len());
                 }
-                drop(exchange::read_message::<Hello>(&mut &bytes[..]).await);
+                drop(told(exchange::read_message::<Hello>(&mut &bytes[..]).await));
             });
         });
     }

@@ -100,7 +100,7 @@ fn time(ms: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use flott_decoders::Seeds;
+    use flott_decoders::{Seeds, kind, told};
     use flott_proto::wire::{FileSplitState, KeyGroupWatermark, StateOrigin};
 
     use super::*;
@@ -146,7 +146,8 @@ mod tests {
             sink.encode_to_vec(),
         ];
         flott_decoders::check!(Seeds::of(seeds)).for_each(|bytes: &[u8]| {
-            if let Ok(fields) = fields(bytes) {
+            if let Ok(fields) = told(fields(bytes)) {
+                kind(fields.first());
                 assert!(fields.iter().all(|(name, _)| !name.is_empty()));
             }
         });

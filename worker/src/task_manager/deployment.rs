@@ -129,7 +129,7 @@ impl Deployment {
 
 #[cfg(test)]
 mod tests {
-    use flott_decoders::Seeds;
+    use flott_decoders::{Seeds, told};
     use flott_proto::job_graph::{
         Field, FilesystemSource, Format, JsonFormat, Operator, OperatorKind, Schema, Sink, Source,
         Vertex,
@@ -204,10 +204,10 @@ mod tests {
         Deployment::read(deploy.clone(), LeaderEpoch(1)).unwrap();
         let seeds = Seeds::of([deploy.encode_to_vec()]);
         flott_decoders::check!(seeds).for_each(|bytes: &[u8]| {
-            let Ok(deploy) = DeployTasks::decode(bytes) else {
+            let Ok(deploy) = told(DeployTasks::decode(bytes)) else {
                 return;
             };
-            match Deployment::read(deploy, LeaderEpoch(1)) {
+            match told(Deployment::read(deploy, LeaderEpoch(1))) {
                 Ok(deployment) => assert!(deployment.tasks.len() <= deployment.locations.len()),
                 Err(error) => assert!(!error.to_string().is_empty()),
             }

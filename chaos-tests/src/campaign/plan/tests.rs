@@ -158,7 +158,7 @@ fn any_bytes_are_a_plan_or_refused() {
         "{}",
     ];
     flott_decoders::check!(Seeds::of(seeds).words(words)).for_each(|bytes: &[u8]| {
-        let Ok(plan) = serde_json::from_slice::<Plan>(bytes) else {
+        let Ok(plan) = flott_decoders::told(serde_json::from_slice::<Plan>(bytes)) else {
             return;
         };
         let json = serde_json::to_vec(&plan).unwrap();

@@ -94,10 +94,11 @@ impl Run<'_> {
             steady::read_again(&tenants, random, operations).await?;
             tenants.delete(Tenant::Steady).await?;
         }
-        if let Some(job) = &self.reference {
-            let ended = self.ended("the reference query", job, INPUT_BOUND).await?;
-            ensure!(ended == "FINISHED", "the reference query ended as {ended}");
-            evidence.reference_ended = true;
+        for (query, job) in &self.reference {
+            let what = format!("the query {query}");
+            let ended = self.ended(&what, job, INPUT_BOUND).await?;
+            ensure!(ended == "FINISHED", "{what} ended as {ended}");
+            evidence.reference_ended.insert(*query);
         }
         let Some(job) = self.job.clone() else {
             return Ok(());

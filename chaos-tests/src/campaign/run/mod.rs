@@ -12,6 +12,7 @@ mod faults;
 mod ground;
 mod guard;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +39,7 @@ use crate::target::client::Client;
 use crate::target::control::Library;
 use crate::target::local::{Local, Programs};
 use crate::workload::bank::Bank;
-use crate::workload::reference::Reference;
+use crate::workload::reference::{self, queries::Query};
 use crate::workload::registers::Registers;
 use crate::workload::sequence::sequence;
 use crate::workload::tenants::{Tenants, noisy, steady};
@@ -89,8 +90,8 @@ struct Run<'a> {
     registers: Option<Arc<Registers>>,
     tenants: Option<Arc<Tenants>>,
     bank: Option<Arc<Bank>>,
-    /// The job of the reference query that runs under faults.
-    reference: Option<String>,
+    /// The jobs of the reference queries that run under faults.
+    reference: BTreeMap<Query, String>,
     job: Option<SequenceJob>,
     reader: Reader,
     random: Random,
@@ -167,7 +168,7 @@ pub async fn run(
         registers: None,
         tenants: None,
         bank: None,
-        reference: None,
+        reference: BTreeMap::new(),
         job: None,
         reader: Reader::default(),
         random: Random::new(plan.seed).fork(),
@@ -226,8 +227,9 @@ impl Run<'_> {
         }
         if plan.workloads.contains(&Workload::Reference) {
             let (directory, length) = (&self.course.directory, self.course.length);
-            let reference = load::reference(&self.client, &self.observer, directory, &name, length);
-            self.reference = Some(reference.await?);
+            let (client, observer) = (&self.client, &self.observer);
+            let jobs = load::reference(client, observer, directory, &name, plan, length);
+            self.reference = jobs.await?;
         }
         let pulse = Arc::new(Pulse::default());
         helpers.spawn(Arc::clone(&pulse).feel(self.clock.clone(), stop_observer.clone()));
@@ -380,9 +382,9 @@ impl Run<'_> {
             evidence.sequence = Some(reader.finish(extent));
             evidence.job = Some(job.id.clone());
         }
-        if self.reference.is_some() {
-            match Reference::of(&self.course.directory).rows() {
-                Ok(rows) => evidence.reference = Some(rows),
+        if !self.reference.is_empty() {
+            match reference::rows(&self.course.directory) {
+                Ok(rows) => evidence.reference = rows,
                 Err(error) => evidence.broken.push(self.found(&error)),
             }
         }

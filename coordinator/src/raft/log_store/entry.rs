@@ -71,7 +71,7 @@ pub(super) fn decode(index: u64, framed: &[u8]) -> Result<Entry, String> {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use flott_decoders::Seeds;
+    use flott_decoders::{Seeds, kind, told};
     use openraft::EntryPayload;
 
     use super::*;
@@ -106,8 +106,9 @@ mod tests {
         let seeds = entries().map(|entry| encode(&entry)[4..].to_vec());
         flott_decoders::check!(Seeds::of(seeds)).for_each(|value: &[u8]| {
             let framed = [&crc32c::crc32c(value).to_le_bytes()[..], value].concat();
-            match decode(9, &framed) {
+            match told(decode(9, &framed)) {
                 Ok(entry) => {
+                    kind(&entry.payload);
                     assert_eq!(log_id(9, &framed), Ok(entry.log_id));
                     let again = encode(&entry);
                     let read = decode(9, &again).unwrap();

@@ -188,7 +188,7 @@ fn record_at(payload: &[u8], at: usize) -> Result<(Kind, usize, &[u8]), String> 
 
 #[cfg(test)]
 mod tests {
-    use flott_decoders::Seeds;
+    use flott_decoders::{Seeds, kind, told};
     use proptest::prelude::*;
 
     use super::*;
@@ -253,7 +253,7 @@ mod tests {
             // As they are.
             let mut at = 0;
             while let Some(frame) = frame_at(bytes, at, SEAL) {
-                assert!(frame.next > at);
+                assert!(kind(frame.next > at));
                 assert!(records(frame.payload).all(|record| record.is_ok()));
                 at = frame.next;
             }
@@ -266,7 +266,7 @@ mod tests {
             assert_eq!(frame.payload, bytes);
             let mut end = 0;
             for record in records(frame.payload) {
-                match record {
+                match told(record) {
                     Ok((_, begins, value)) => {
                         assert_eq!(begins, end + RECORD_HEADER_BYTES);
                         end = begins + value.len();

@@ -301,7 +301,7 @@ fn truncated(error: io::Error) -> SnapshotError {
 mod tests {
     use std::collections::BTreeMap;
 
-    use flott_decoders::Seeds;
+    use flott_decoders::{Seeds, told};
     use proptest::prelude::*;
 
     use super::*;
@@ -392,7 +392,7 @@ mod tests {
         let empty = encode(&BTreeMap::new());
         let seeds = Seeds::of([encode(&records), empty]);
         flott_decoders::check!(seeds).for_each(|bytes: &[u8]| {
-            if let Ok(read) = decode(bytes) {
+            if let Ok(read) = told(decode(bytes)) {
                 assert_eq!(decode(&encode(&read)).unwrap(), read);
             }
         });
@@ -417,13 +417,13 @@ mod tests {
         };
         let seeds = Seeds::of([records.encode_to_vec(), meta.encode_to_vec()]);
         flott_decoders::check!(seeds).for_each(|bytes: &[u8]| {
-            if let Ok((reader, _)) = SnapshotReader::new(&sealed(&[], bytes)[..])
-                && let Ok(read) = reader.into_records()
+            if let Ok((reader, _)) = told(SnapshotReader::new(&sealed(&[], bytes)[..]))
+                && let Ok(read) = told(reader.into_records())
             {
                 assert!(read.is_sorted_by(|a, b| a.key < b.key));
             }
-            if let Ok((_, meta)) = SnapshotReader::new(&sealed(bytes, &[])[..]) {
-                drop(crate::raft::codec::snapshot_meta_from_wire(meta));
+            if let Ok((_, meta)) = told(SnapshotReader::new(&sealed(bytes, &[])[..])) {
+                drop(told(crate::raft::codec::snapshot_meta_from_wire(meta)));
             }
         });
     }

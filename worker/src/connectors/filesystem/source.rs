@@ -228,7 +228,7 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
-    use flott_decoders::Seeds;
+    use flott_decoders::{Seeds, told};
     use flott_proto::job_graph::{CsvFormat, JsonFormat};
 
     use super::*;
@@ -263,7 +263,7 @@ mod tests {
                 let Some(read) = records.read(&mut rows, path, "t")? else {
                     break;
                 };
-                if let Err(reason) = read {
+                if let Err(reason) = told(read) {
                     unfit.push(format!("{}: {reason}", records.line()));
                     rows.refuse_row();
                 }
@@ -271,7 +271,7 @@ mod tests {
             }
             rows.finish("t")
         })();
-        match outcome {
+        match told(outcome) {
             Ok(batch) => assert_eq!(batch.num_rows() + unfit.len(), ends.len()),
             Err(error) => unfit.push(error.to_string()),
         }

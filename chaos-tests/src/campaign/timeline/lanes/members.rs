@@ -134,6 +134,7 @@ pub(super) fn look(kind: Kind) -> &'static str {
         | Kind::FewFiles
         | Kind::Busy
         | Kind::BitFlip
-        | Kind::TornSnapshot => "machine",
+        | Kind::TornSnapshot
+        | Kind::Memory => "machine",
     }
 }
