@@ -158,7 +158,7 @@ mod tests {
 
     fn files(names: &[&str]) -> FilesByKey {
         let file = |name: &&str| {
-            let key_groups = flott_proto::key_group::KeyGroupRange { first: 0, last: 1 };
+            let key_groups = KeyGroupRange { first: 0, last: 1 };
             let key = FileKey {
                 key_groups,
                 local_name: (*name).to_owned(),
