@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use flott_proto::wire;
 use serde_json::Value;
 
 use super::fault::{Kind, Step};
@@ -128,14 +129,14 @@ pub(super) async fn until_well(client: &Client, node: Node, address: &str) -> an
 
 /// Waits until the leader knows the TaskManager that runs there now.
 async fn until_registered(site: &Site, node: Node) -> anyhow::Result<()> {
-    let is_there = |status: &Value| {
-        let mut known = status["taskmanagers"].as_array().into_iter().flatten();
-        let pid = site.local.pid(node);
-        pid.is_some_and(|pid| known.any(|taskmanager| taskmanager["pid"] == pid))
+    let is_there = |statuses: &Vec<wire::ClusterStatusResponse>| {
+        let mut known = statuses.iter().flat_map(|status| &status.task_managers);
+        let pid = site.local.pid(node).map(i32::cast_unsigned);
+        pid.is_some_and(|pid| known.any(|taskmanager| taskmanager.pid == pid))
     };
-    let status = async || site.client.json(&["cluster", "status"]).await;
+    let statuses = async || Ok(site.client.statuses().await);
     let what = format!("{node} to be registered");
-    let until = site.client.until(&what, CATCH_UP, status, is_there);
+    let until = site.client.until(&what, CATCH_UP, statuses, is_there);
     until.await.map(drop)
 }
 
