@@ -1,8 +1,6 @@
 //! `chaos run` as a user starts it, shortly: it holds, it observes without breaking, it says *unknown* where nothing was
 //! shown, and what it leaves can be judged again.
 
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,7 +14,7 @@ use tokio::process::Command;
 
 use crate::alone;
 use crate::job::DEADLINE;
-use crate::program::{chaos_in as chaos, report_without_violation};
+use crate::program::{chaos_in as chaos, executable, report_without_violation};
 
 /// Judged again, what a run has left holds.
 async fn judge_again(directory: &Path, run: &Path) -> anyhow::Result<()> {
@@ -204,11 +202,10 @@ async fn processes_are_upgraded_one_after_the_other_while_the_leader_is_killed()
     let other = directory.path().join("other-build");
     let flott = flott_chaos_tests::cluster::flott_binary()?;
     let script = format!(
-        "#!/bin/sh\n[ \"$1\" = --version ] || echo the other build\nexec '{}' \"$@\"\n",
+        "[ \"$1\" = --version ] || echo the other build\nexec '{}' \"$@\"",
         flott.display()
     );
-    std::fs::write(&other, script)?;
-    std::fs::set_permissions(&other, Permissions::from_mode(0o755))?;
+    executable(&other, &script)?;
     let upgrade_to = ["--upgrade-to", other.to_str().context("text")?];
 
     let arguments = [

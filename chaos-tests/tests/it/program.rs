@@ -1,6 +1,8 @@
 //! The program `chaos`, started as a user does.
 
 use std::ffi::OsStr;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -53,9 +55,15 @@ pub(crate) async fn chaos_in(
     Ok((code(&output)?, said(&output)))
 }
 
+/// A shell script that can be run.
+pub(crate) fn executable(file: &Path, script: &str) -> anyhow::Result<()> {
+    fs::write(file, format!("#!/bin/sh\n{script}\n"))?;
+    Ok(fs::set_permissions(file, Permissions::from_mode(0o755))?)
+}
+
 /// A file of JSON.
 pub(crate) fn read(file: &Path) -> anyhow::Result<Value> {
-    Ok(serde_json::from_str(&std::fs::read_to_string(file)?)?)
+    Ok(serde_json::from_str(&fs::read_to_string(file)?)?)
 }
 
 /// The report of a run in which nothing was violated. A machine that is too busy proves nothing; what it must never do is to

@@ -2,7 +2,6 @@
 //! that need root are stand-ins, which refuse as the real ones do.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -19,7 +18,7 @@ use tokio::process::Command;
 use crate::alone;
 use crate::campaign::with_steps;
 use crate::job::{DEADLINE, start_cluster};
-use crate::program::{chaos_in, report_without_violation};
+use crate::program::{chaos_in, executable, report_without_violation};
 
 /// A cluster whose processes are started again when they end, and the file that names them.
 struct Theirs {
@@ -114,25 +113,17 @@ fn shell_without_root(directory: &Path) -> anyhow::Result<Vec<String>> {
     let tools = directory.join("tools");
     fs::create_dir(&tools)?;
     let refuse = "echo 'Permission denied (you must be root)' >&2; exit 4";
-    program(&tools.join("iptables"), refuse)?;
-    program(&tools.join("ip"), "echo \"$4 dev lo src $4\"")?;
+    executable(&tools.join("iptables"), refuse)?;
+    executable(&tools.join("ip"), "echo \"$4 dev lo src $4\"")?;
     let unknown =
         "[ \"$2\" = show ] || { echo 'Error: Specified qdisc kind is unknown.' >&2; exit 2; }";
-    program(&tools.join("tc"), unknown)?;
-    program(
+    executable(&tools.join("tc"), unknown)?;
+    executable(
         &tools.join("ss"),
         "echo 'RTNETLINK answers: Operation not permitted' >&2",
     )?;
     let path = format!("PATH={}:/usr/bin:/bin", tools.display());
     Ok(["env", &path, "sh", "-s"].map(str::to_owned).to_vec())
-}
-
-fn program(file: &Path, script: &str) -> anyhow::Result<()> {
-    fs::write(file, format!("#!/bin/sh\n{script}\n"))?;
-    Ok(fs::set_permissions(
-        file,
-        fs::Permissions::from_mode(0o755),
-    )?)
 }
 
 #[tokio::test]
@@ -309,7 +300,7 @@ async fn a_pod_is_reached_by_kubectl_exec_and_a_check_says_what_it_has() -> anyh
         "echo \"$*\" >>'{}'\nwhile [ \"$1\" != -- ]; do shift; done\nshift\nexec \"$@\"",
         log.display()
     );
-    program(&tools.join("kubectl"), &kubectl)?;
+    executable(&tools.join("kubectl"), &kubectl)?;
     let print = [
         "hosts",
         "k8s",
