@@ -32,6 +32,17 @@ pub enum Error {
         crate::keyed::FORMAT
     )]
     Format { stored: u32 },
+    /// The operator has changed how it keeps this state.
+    #[error(
+        "state {name} of operator {operator_uid} is stored as {stored}, and asked for as {asked}; give the operator \
+         another uid, or the state another name"
+    )]
+    OtherForm {
+        operator_uid: String,
+        name: String,
+        stored: String,
+        asked: String,
+    },
     /// A job with that many states cannot be expressed.
     #[error("more than {max} states in one task")]
     TooManyStates { max: u16 },

@@ -6,7 +6,7 @@
 //! storage what the base checkpoint does not have yet. [`restore()`] is the way back, for the
 //! same range of key groups or for another.
 //!
-//! - [`keyed`]: values, maps and timers by key; [`BackendOptions`] bounds the memory.
+//! - [`keyed`]: entries and timers by key, and [`keyed::kinds`] of state over them; [`BackendOptions`] bounds the memory.
 //! - [`snapshot`]: what to upload ([`snapshot::diff`], pure) and doing it.
 //! - [`restore`]: which tablet goes where ([`restore::plan`], pure) and doing it.
 //! - [`LocalFiles`]: what this machine has of checkpoints anyway, so that a restore here downloads little.

@@ -26,7 +26,6 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rocksdb::{DB, DBRawIterator, FlushOptions, ReadOptions, WriteOptions};
-use tokio::sync::Notify;
 
 pub(crate) use self::batch::Batch;
 #[cfg(feature = "simulation")]
@@ -77,6 +76,10 @@ impl Rocks {
         options.create_if_missing(true);
         options.set_error_if_exists(true);
         options.add_event_listener(OnFlush(Arc::clone(&flushed)));
+        options.set_compaction_filter_factory(LeaveOut {
+            foreign: Arc::default(),
+            expiry: Arc::clone(&memory.expiry),
+        });
         let db = DB::open(&options, dir).map_err(failed("create a database"))?;
         Ok(Self::of(db, flushed))
     }
@@ -94,9 +97,10 @@ impl Rocks {
         let mut options = tuned(memory);
         options.set_disable_auto_compactions(true);
         options.add_event_listener(OnFlush(Arc::clone(&flushed)));
-        if !foreign.is_empty() {
-            options.set_compaction_filter_factory(LeaveOut(Arc::clone(&foreign)));
-        }
+        options.set_compaction_filter_factory(LeaveOut {
+            foreign: Arc::clone(&foreign),
+            expiry: Arc::clone(&memory.expiry),
+        });
         let db = DB::open(&options, dir).map_err(failed("open the restored database"))?;
         for range in foreign.iter() {
             db.delete_file_in_range(&range.start, &range.end)
@@ -186,11 +190,6 @@ impl Rocks {
             iterator,
             fresh: true,
         }
-    }
-
-    /// Told when there is more in [`Self::early`], of this database or one that shares its memory.
-    pub(crate) fn early_news(&self) -> Arc<Notify> {
-        self.flushed.early_news()
     }
 
     /// The tables that were flushed before a snapshot asked for it and that can be uploaded already.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use flott_proto::key_group::KeyGroup;
 
-use super::{StateId, StateKey, Timer, codec};
+use super::{CellKey, StateId, StateKey, Timer, codec, expiry};
 use crate::rocks;
 
 /// Changes that are written together or not at all, in the order in which they were given. Collect all changes of a
@@ -34,18 +34,41 @@ impl StateBatch {
 
     /// Sets a value, whatever it was.
     pub fn put(&mut self, state: StateId, key: StateKey<'_>, value: &[u8]) {
-        self.touch(key.group);
-        self.scratch.clear();
-        codec::push_value_key(&mut self.scratch, state, key);
-        self.changes.put(&self.scratch, value);
+        self.put_cell(state, CellKey::of(&key), None, value);
+    }
+
+    /// The same, with the time of the write before it if it expires.
+    pub(super) fn put_cell(
+        &mut self,
+        state: StateId,
+        cell: CellKey<'_>,
+        written_ms: Option<i64>,
+        value: &[u8],
+    ) {
+        self.cell(state, cell);
+        let Some(written_ms) = written_ms else {
+            return self.changes.put(&self.scratch, value);
+        };
+        let key_bytes = self.scratch.len();
+        expiry::push(&mut self.scratch, written_ms, value);
+        let (key, value) = self.scratch.split_at(key_bytes);
+        self.changes.put(key, value);
     }
 
     /// Removes a value; one that is not there is removed already.
     pub fn delete(&mut self, state: StateId, key: StateKey<'_>) {
-        self.touch(key.group);
-        self.scratch.clear();
-        codec::push_value_key(&mut self.scratch, state, key);
+        self.delete_cell(state, CellKey::of(&key));
+    }
+
+    pub(super) fn delete_cell(&mut self, state: StateId, cell: CellKey<'_>) {
+        self.cell(state, cell);
         self.changes.delete(&self.scratch);
+    }
+
+    fn cell(&mut self, state: StateId, cell: CellKey<'_>) {
+        self.touch(cell.key.group);
+        self.scratch.clear();
+        codec::push_cell(&mut self.scratch, state, cell);
     }
 
     /// Sets a timer. The same timer twice is one timer.

@@ -52,6 +52,11 @@ impl Changes {
         self.by_key.range(from..to)
     }
 
+    /// The keys from this one on.
+    pub(super) fn from(&self, key: &[u8]) -> Range<'_> {
+        self.by_key.range(key.to_vec()..)
+    }
+
     /// Memory that they take, in bytes, roughly.
     pub(super) fn size_bytes(&self) -> usize {
         self.bytes

@@ -4,7 +4,8 @@
 //! [key group u16][state id u16, high bit 0][key, escaped][namespace]                  value
 //! [key group u16][state id u16, high bit 1][time i64][key, escaped][namespace]        timer, no value
 //! [0xFFFF]['f']                                                                       format, max parallelism
-//! [0xFFFF]['s'][operator uid, escaped][state name]                                    state id u16
+//! [0xFFFF]['s'][operator uid, escaped][state name]                                    state id u16, form u8 unless 0
+//! [0xFFFF]['n']                                                                       numbers of list elements given away u64
 //! ```
 //!
 //! Numbers are big-endian, the time with its sign bit flipped, so that the order of the bytes is the order of the
@@ -16,7 +17,7 @@ use std::ops::Range;
 
 use flott_proto::key_group::{KeyGroup, KeyGroupRange};
 
-use super::{StateId, StateKey, Timer};
+use super::{CellKey, StateId, StateKey, Timer};
 
 const ESCAPE: u8 = 0x00;
 const ESCAPED_ZERO: u8 = 0xFF;
@@ -75,6 +76,25 @@ pub(crate) fn push_value_key(out: &mut Vec<u8>, state: StateId, key: StateKey<'_
     push_key_prefix(out, state, key.group, key.key);
     out.extend_from_slice(&[ESCAPE, END]);
     out.extend_from_slice(key.namespace);
+}
+
+/// Appends the key of a value that may be one of many within a namespace: then what distinguishes it follows the namespace,
+/// as that follows the key.
+pub(super) fn push_cell(out: &mut Vec<u8>, state: StateId, cell: CellKey<'_>) {
+    let CellKey { key, within } = cell;
+    let Some(within) = within else {
+        return push_value_key(out, state, key);
+    };
+    push_key_prefix(out, state, key.group, key.key);
+    out.extend_from_slice(&[ESCAPE, END]);
+    push_escaped(out, key.namespace);
+    out.extend_from_slice(&[ESCAPE, END]);
+    out.extend_from_slice(within);
+}
+
+/// What distinguishes a value within its namespace, from the stored namespace.
+pub(super) fn split_within(namespace: &[u8]) -> Option<&[u8]> {
+    Some(split_escaped(namespace)?.1)
 }
 
 /// Appends what the keys of all values begin with whose key begins with `prefix`.
@@ -139,6 +159,13 @@ pub(crate) fn group_of(stored: &[u8]) -> Option<KeyGroup> {
     (group < GROUPS_END).then_some(KeyGroup(group))
 }
 
+/// The state of a stored value; none for a timer and for what is no state.
+pub(super) fn state_of_value(stored: &[u8]) -> Option<StateId> {
+    group_of(stored)?;
+    let id = u16::from_be_bytes(*stored.get(2..)?.first_chunk()?);
+    (id & TIMERS == 0).then_some(StateId(id))
+}
+
 /// Where the entries of other groups than these can be.
 pub(crate) fn outside(range: KeyGroupRange) -> Vec<Range<Vec<u8>>> {
     [(0, range.first), (range.last + 1, GROUPS_END)]
@@ -177,6 +204,11 @@ pub(crate) fn name_key(operator_uid: &str, name: &str) -> Vec<u8> {
     out.extend_from_slice(&[ESCAPE, END]);
     out.extend_from_slice(name.as_bytes());
     out
+}
+
+/// The key of the entry that says how many numbers were given to elements of lists.
+pub(crate) fn numbers_key() -> Vec<u8> {
+    [&META[..], b"n"].concat()
 }
 
 /// What the keys of all registered names begin with.
@@ -244,6 +276,18 @@ mod tests {
         );
         assert_eq!(format_key(), b"\xFF\xFFf");
         assert_eq!(name_key("op", "count"), b"\xFF\xFFsop\x00\x01count");
+        assert_eq!(numbers_key(), b"\xFF\xFFn");
+        let (group, key, namespace) = (KeyGroup(7), b"k".as_slice(), b"n\0".as_slice());
+        let key = StateKey {
+            group,
+            key,
+            namespace,
+        };
+        let mut cell = Vec::new();
+        push_cell(&mut cell, StateId(3), CellKey::within(key, b"w\0"));
+        assert_eq!(cell, b"\x00\x07\x00\x03k\x00\x01n\x00\xFF\x00\x01w\x00");
+        let (_, namespace) = split_value_key(&cell).unwrap();
+        assert_eq!(split_within(&namespace), Some(b"w\0".as_slice()));
     }
 
     #[test]
@@ -265,6 +309,8 @@ mod tests {
             if let Some((key, namespace)) = kind(split_value_key(stored)) {
                 let again = value_key(number(0), number(2), &key, &namespace);
                 assert_eq!(again, stored);
+                let within = split_within(&namespace);
+                assert!(within.is_none_or(|within| namespace.ends_with(within)));
             }
             if let Some(timer) = kind(split_timer(stored)) {
                 let again = timer_key(number(2) & !TIMERS, &timer);

@@ -5,18 +5,24 @@
 //!
 //! - `tablets`: the databases, one for each earlier owner of a part of the key groups.
 //! - `store`: the way to them. Changes are `held_back` on it while a snapshot is linked; with the backend `hashmap` all
-//!   entries are `resident`, too. `changes` is how both have them in memory, `walk` reads through it.
-//! - `codec`: the bytes of keys, stable for ever. `registry`: state names to numbers.
+//!   entries are `resident`, too. `changes` is how both have them in memory, `walk` reads through it, `scan` for the
+//!   owner.
+//! - `codec`: the bytes of keys, stable for ever. `registry`: state names to numbers. `form`: in what form a state is stored.
 //! - `batch`: changes that happen together. `timers`: when the next timer is due, in memory.
+//! - [`kinds`]: Flink's kinds of state, over plain entries. `expiry`: their TTL.
 //!
 //! What must stay true: the head of every key group in `timers` is the earliest timer that its tablet holds there.
 
 mod batch;
 mod changes;
 pub(crate) mod codec;
+pub(crate) mod expiry;
+pub(crate) mod form;
 mod held_back;
+pub mod kinds;
 pub(crate) mod registry;
 mod resident;
+mod scan;
 mod store;
 pub(crate) mod tablets;
 mod timers;
@@ -28,6 +34,8 @@ use std::fmt;
 use std::fs;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use flott_node::Mutant;
 use flott_node::config::StateBackendType;
@@ -35,11 +43,13 @@ use flott_proto::ids::CheckpointId;
 use flott_proto::key_group::{KeyGroup, KeyGroupRange};
 
 pub use self::batch::StateBatch;
+use self::expiry::Expiry;
+use self::form::Form;
 use self::registry::Registry;
+pub use self::scan::Scan;
 use self::store::Store;
 use self::tablets::{Tablet, Tablets};
 use self::timers::TimerHeads;
-use self::walk::Walk;
 use crate::error::Error;
 use crate::rocks::{Database, MEMORY_BYTES_MIN, Memory};
 use crate::snapshot::diff::FilesByKey;
@@ -60,6 +70,29 @@ pub struct StateKey<'a> {
     pub group: KeyGroup,
     pub key: &'a [u8],
     pub namespace: &'a [u8],
+}
+
+/// A value's place, which may be one of many within a namespace.
+#[derive(Clone, Copy, Debug)]
+struct CellKey<'a> {
+    key: StateKey<'a>,
+    /// What distinguishes it there.
+    within: Option<&'a [u8]>,
+}
+
+impl<'a> CellKey<'a> {
+    /// The only one.
+    fn of(key: &StateKey<'a>) -> Self {
+        Self {
+            key: *key,
+            within: None,
+        }
+    }
+
+    fn within(key: StateKey<'a>, within: &'a [u8]) -> Self {
+        let within = Some(within);
+        Self { key, within }
+    }
 }
 
 /// Something to do for a key at a time. Ordered by time, then group, then key.
@@ -103,6 +136,8 @@ pub struct KeyedBackend {
     dir: PathBuf,
     key_groups: KeyGroupRange,
     registry: Registry,
+    /// How many numbers were given to elements of lists.
+    numbers: Arc<AtomicU64>,
     timers: BTreeMap<StateId, TimerHeads>,
     snapshots: u64,
     restored: FilesByKey,
@@ -134,23 +169,25 @@ impl KeyedBackend {
         let registry = Registry::create(&database, max_parallelism)?;
         let range = key_groups;
         let tablets = Tablets::new(vec![Tablet { range, database }]);
-        Self::over(dir, tablets, registry, key_groups, options)
+        Self::over(dir, tablets, registry, key_groups, options, &memory)
     }
 
-    /// The state in tablets whose registries were loaded.
+    /// The state in tablets that share `memory`, and whose registries were loaded.
     pub(crate) fn over(
         dir: &Path,
         tablets: Tablets,
         registry: Registry,
         key_groups: KeyGroupRange,
         options: BackendOptions,
+        memory: &Memory,
     ) -> Result<Self, Error> {
         let dir = dir.to_owned();
         let timers = BTreeMap::new();
         let mut backend = Self {
-            store: Store::new(tablets, options)?,
+            store: Store::new(tablets, options, memory)?,
             dir,
             key_groups,
+            numbers: Arc::new(AtomicU64::new(registry.numbers())),
             registry,
             timers,
             snapshots: 0,
@@ -197,10 +234,28 @@ impl KeyedBackend {
 
     /// The state that the operator calls `name`. Registers it if it is new; what a checkpoint restored is found again.
     pub fn state(&mut self, operator_uid: &str, name: &str) -> Result<StateId, Error> {
+        self.register(operator_uid, name, Form::default())
+    }
+
+    fn register(&mut self, operator_uid: &str, name: &str, form: Form) -> Result<StateId, Error> {
         let databases = self.store.databases()?;
-        let id = self.registry.get_or_add(databases, operator_uid, name)?;
+        let id = (self.registry).get_or_add(databases, operator_uid, name, form)?;
         self.timers.entry(id).or_default();
         Ok(id)
+    }
+
+    /// It is now `now_ms`, in milliseconds since the Unix epoch: what has a TTL is written at that time, and expires by it. An
+    /// earlier time than before is ignored; until a time is given, nothing expires.
+    pub fn advance_time(&self, now_ms: i64) {
+        self.store.expiry().advance(now_ms);
+    }
+
+    fn expiry(&self) -> &Arc<Expiry> {
+        self.store.expiry()
+    }
+
+    fn numbers(&self) -> &Arc<AtomicU64> {
+        &self.numbers
     }
 
     /// The values of many keys, in their order.
@@ -209,13 +264,21 @@ impl KeyedBackend {
         state: StateId,
         keys: &[StateKey<'_>],
     ) -> Result<Vec<Option<Vec<u8>>>, Error> {
+        self.get_cells(state, keys.iter().map(CellKey::of))
+    }
+
+    fn get_cells<'k>(
+        &self,
+        state: StateId,
+        cells: impl ExactSizeIterator<Item = CellKey<'k>>,
+    ) -> Result<Vec<Option<Vec<u8>>>, Error> {
         // One allocation for all encoded keys.
         let (mut encoded, mut ends) = (
-            Vec::with_capacity(keys.len() * 32),
-            Vec::with_capacity(keys.len()),
+            Vec::with_capacity(cells.len() * 32),
+            Vec::with_capacity(cells.len()),
         );
-        for key in keys {
-            codec::push_value_key(&mut encoded, state, *key);
+        for cell in cells {
+            codec::push_cell(&mut encoded, state, cell);
             ends.push(encoded.len());
         }
         let mut start = 0;
@@ -254,62 +317,6 @@ impl KeyedBackend {
             }
         }
         Ok(())
-    }
-
-    /// Every value of the state in `group` whose key begins with `key_prefix`, in order of key and namespace, as of now.
-    pub fn scan(&self, state: StateId, group: KeyGroup, key_prefix: &[u8]) -> Scan<'_> {
-        let mut from = Vec::with_capacity(16 + key_prefix.len());
-        codec::push_key_prefix(&mut from, state, group, key_prefix);
-        self.scan_prefix(group, from)
-    }
-
-    /// Every value of exactly this key, in order of namespace: a map state's entries.
-    pub fn scan_key(&self, state: StateId, group: KeyGroup, key: &[u8]) -> Scan<'_> {
-        let mut from = Vec::with_capacity(16 + key.len());
-        codec::push_value_key(
-            &mut from,
-            state,
-            StateKey {
-                group,
-                key,
-                namespace: &[],
-            },
-        );
-        self.scan_prefix(group, from)
-    }
-
-    /// The same from behind a namespace on, if one is given: to go on where an earlier scan was left.
-    pub fn scan_key_after(
-        &self,
-        state: StateId,
-        group: KeyGroup,
-        key: &[u8],
-        after: Option<&[u8]>,
-    ) -> Scan<'_> {
-        let Some(namespace) = after else {
-            return self.scan_key(state, group, key);
-        };
-        let mut prefix = Vec::with_capacity(16 + key.len());
-        let mut at = StateKey {
-            group,
-            key,
-            namespace: &[],
-        };
-        codec::push_value_key(&mut prefix, state, at);
-        at.namespace = namespace;
-        let mut from = Vec::with_capacity(prefix.len() + namespace.len() + 1);
-        codec::push_value_key(&mut from, state, at);
-        from.push(0);
-        Scan {
-            walk: Some(self.store.range(group, from, codec::after_prefix(&prefix))),
-        }
-    }
-
-    fn scan_prefix(&self, group: KeyGroup, from: Vec<u8>) -> Scan<'_> {
-        let to = codec::after_prefix(&from);
-        Scan {
-            walk: Some(self.store.range(group, from, to)),
-        }
     }
 
     /// The time of the state's earliest timer, in milliseconds. Free.
@@ -372,6 +379,9 @@ impl KeyedBackend {
             .join("snapshots")
             .join(format!("{checkpoint}-{}", self.snapshots));
         fs::create_dir_all(&dir).map_err(Error::local(&dir))?;
+        let numbers = self.numbers.load(Ordering::Relaxed);
+        self.registry
+            .save_numbers(self.store.databases()?, numbers)?;
         let linking = self.store.seal(dir.clone())?;
         Ok(LocalSnapshot::new(
             checkpoint,
@@ -397,6 +407,14 @@ impl KeyedBackend {
         };
         let timer = codec::split_timer(key).ok_or_else(|| self.damaged("a timer"))?;
         Ok(Some(timer.time_ms))
+    }
+
+    /// A value that should have the time of its last write before it has not.
+    fn untimed(&self) -> Error {
+        Error::Corrupt {
+            path: self.dir.display().to_string(),
+            reason: "a value with a TTL does not say when it was written".to_owned(),
+        }
     }
 
     fn damaged(&self, what: &str) -> Error {
@@ -426,28 +444,5 @@ pub(crate) fn damaged(dir: &Path, what: &str) -> Error {
     Error::Corrupt {
         path: dir.display().to_string(),
         reason: format!("{what} has a malformed key"),
-    }
-}
-
-/// Values of a state: key, namespace, value. Ends after the first error.
-#[derive(Debug)]
-pub struct Scan<'a> {
-    walk: Option<Walk<'a>>,
-}
-
-impl Iterator for Scan<'_> {
-    type Item = Result<(Vec<u8>, Vec<u8>, Vec<u8>), Error>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let entry = match self.walk.as_mut()?.next() {
-            Ok(Some((stored, value))) => match codec::split_value_key(stored) {
-                Some((key, namespace)) => return Some(Ok((key, namespace, value.to_vec()))),
-                None => Some(Err(damaged(Path::new("db"), "a value"))),
-            },
-            Ok(None) => None,
-            Err(error) => Some(Err(error)),
-        };
-        self.walk = None;
-        entry
     }
 }

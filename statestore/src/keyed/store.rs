@@ -5,16 +5,18 @@ use std::sync::Arc;
 
 use flott_node::config::StateBackendType;
 use flott_proto::key_group::KeyGroup;
+use tokio::sync::Notify;
 use tracing::info;
 
 use super::BackendOptions;
 use super::changes::Changes;
+use super::expiry::Expiry;
 use super::held_back::HeldBack;
 use super::resident::Resident;
 use super::tablets::Tablets;
 use super::walk::Walk;
 use crate::error::Error;
-use crate::rocks::{Batch, Database};
+use crate::rocks::{Batch, Database, Memory};
 use crate::snapshot::{EarlyTables, Linking};
 
 /// Changes that wait for a snapshot take an eighth of the memory, and at most this much: they are written at once when the wait is over, and that should not be felt.
@@ -29,22 +31,36 @@ pub(super) struct Store {
     held_back_bytes_max: usize,
     /// All entries, if they are kept in memory, too. Nothing is held back then: it is not written before the next snapshot.
     resident: Option<Resident>,
+    early: Arc<Notify>,
+    expiry: Arc<Expiry>,
 }
 
 impl Store {
-    pub(super) fn new(tablets: Tablets, options: BackendOptions) -> Result<Self, Error> {
-        let memory = options.memory_bytes();
+    /// Over tablets that share `memory`.
+    pub(super) fn new(
+        tablets: Tablets,
+        options: BackendOptions,
+        memory: &Memory,
+    ) -> Result<Self, Error> {
+        let bytes = options.memory_bytes();
         let resident = match options.backend {
             StateBackendType::RocksDb => None,
             // The other half is for writing to disk.
-            StateBackendType::HashMap => Resident::load(&tablets, (memory / 2) as usize)?,
+            StateBackendType::HashMap => Resident::load(&tablets, (bytes / 2) as usize)?,
         };
         Ok(Self {
             tablets: Arc::new(tablets),
             held_back: None,
-            held_back_bytes_max: (memory / 8).min(HELD_BACK_BYTES_MAX) as usize,
+            held_back_bytes_max: (bytes / 8).min(HELD_BACK_BYTES_MAX) as usize,
             resident,
+            early: Arc::clone(&memory.early),
+            expiry: Arc::clone(&memory.expiry),
         })
+    }
+
+    /// When entries expire.
+    pub(super) fn expiry(&self) -> &Arc<Expiry> {
+        &self.expiry
     }
 
     /// Whether all entries are in memory.
@@ -54,7 +70,7 @@ impl Store {
 
     /// What is flushed before a snapshot asks for it.
     pub(super) fn early(&self) -> EarlyTables {
-        EarlyTables::of(&self.tablets)
+        EarlyTables::of(&self.tablets, Arc::clone(&self.early))
     }
 
     /// All databases, with nothing held back from them.
@@ -88,6 +104,7 @@ impl Store {
     pub(super) fn write(&mut self, batch: &Batch) -> Result<(), Error> {
         if let Some(resident) = &mut self.resident {
             resident.write(batch);
+            resident.sweep(&self.expiry.so_far(), batch.len());
             if resident.is_too_large() {
                 info!("the state has outgrown its memory, and is on disk from now on");
                 self.spill()?;

@@ -10,10 +10,8 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
 use flott_proto::key_group::{KeyGroup, KeyGroupRange};
-use tokio::sync::Notify;
 
 use super::codec;
 use crate::error::Error;
@@ -99,12 +97,6 @@ impl Tablets {
     fn number_of_stored(&self, key: &[u8]) -> usize {
         let group = codec::group_of(key).expect("a batch has the keys of values and timers");
         self.number_of(group)
-    }
-
-    /// Told when there is more in [`Self::early`].
-    pub(crate) fn early_news(&self) -> Arc<Notify> {
-        // They share their memory, and this.
-        self.0[0].database.early_news()
     }
 
     /// The tables that were flushed before a snapshot asked for it, and can be uploaded already.

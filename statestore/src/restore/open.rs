@@ -55,9 +55,10 @@ pub(super) async fn open(
         }
         let count = tablets.len();
         let tablets = Tablets::new(tablets);
-        if let Some(registry) = Registry::unite(registries) {
+        if let Some(mut registry) = Registry::unite(registries) {
             registry.store(&tablets)?;
-            let backend = KeyedBackend::over(&dir, tablets, registry, key_groups, options)?;
+            let backend =
+                KeyedBackend::over(&dir, tablets, registry, key_groups, options, &memory)?;
             return Ok(Some(backend.restored_from(files)));
         }
         drop(tablets);

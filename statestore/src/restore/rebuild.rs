@@ -1,6 +1,5 @@
 //! Copies the entries of a range of key groups from other subtasks' tablets into a new database.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,8 +45,10 @@ pub(super) async fn rebuild(
     keyed::prepare(dir)?;
     let given_up = GivenUp(Arc::default());
     let database_dir = keyed::database_dir(dir, 0);
+    let memory = Memory::of(options.memory_bytes);
+    let new_memory = memory.clone();
     let mut new = blocking("restore", move || {
-        let database = Database::create(&database_dir, &Memory::of(options.memory_bytes))?;
+        let database = Database::create(&database_dir, &new_memory)?;
         let registry = Registry::create(&database, max_parallelism)?;
         Ok((database, registry))
     })
@@ -77,7 +78,7 @@ pub(super) async fn rebuild(
         let (database, registry) = new;
         let range = key_groups;
         let tablets = Tablets::new(vec![Tablet { range, database }]);
-        KeyedBackend::over(&dir, tablets, registry, key_groups, options)
+        KeyedBackend::over(&dir, tablets, registry, key_groups, options, &memory)
     })
     .await
 }
@@ -93,10 +94,7 @@ fn copy(
 ) -> Result<(), Error> {
     let tablet = Database::open_read_only(from, &Memory::of(READ_MEMORY_BYTES))?;
     let old = Registry::load(&tablet, max_parallelism)?;
-    let mut numbers = BTreeMap::new();
-    for (uid, name, id) in old.states() {
-        numbers.insert(id, registry.get_or_add([to].into_iter(), uid, name)?);
-    }
+    let numbers = registry.take_over(to, &old)?;
     let mut batch = Batch::default();
     let mut entries = tablet.range(
         codec::group_start(take.first),

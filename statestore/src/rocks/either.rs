@@ -2,9 +2,6 @@
 
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
-
-use tokio::sync::Notify;
 
 use super::simulated::{Simulated, SimulatedCursor};
 use super::{Batch, Entry, Linked, Memory, Rocks, RocksCursor, SavedFile};
@@ -82,13 +79,6 @@ impl Database {
         match self {
             Self::Rocks(database) => Cursor::Rocks(database.range(from, to)),
             Self::Simulated(database) => Cursor::Simulated(database.range(from, to)),
-        }
-    }
-
-    pub(crate) fn early_news(&self) -> Arc<Notify> {
-        match self {
-            Self::Rocks(database) => database.early_news(),
-            Self::Simulated(database) => database.early_news(),
         }
     }
 

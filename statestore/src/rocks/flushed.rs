@@ -77,11 +77,6 @@ impl Flushed {
         Ok(())
     }
 
-    /// Told when there is more in [`Self::early`].
-    pub(super) fn early_news(&self) -> Arc<Notify> {
-        Arc::clone(&self.early)
-    }
-
     /// The tables that can be uploaded before a snapshot asks for them, in the order of their flushes.
     pub(super) fn early(&self) -> Vec<SavedFile> {
         let kept = self.kept();

@@ -145,10 +145,6 @@ impl Simulated {
         Ok(())
     }
 
-    pub(super) fn early_news(&self) -> Arc<Notify> {
-        Arc::clone(&self.early)
-    }
-
     pub(super) fn early(&self) -> Vec<SavedFile> {
         let contents = self.contents();
         let files = contents.early.iter().map(|table| SavedFile {

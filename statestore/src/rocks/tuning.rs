@@ -14,6 +14,8 @@ use rocksdb::{
 };
 use tokio::sync::Notify;
 
+use crate::keyed::expiry::{Expired, Expiry};
+
 /// Below this a database cannot work sensibly; a smaller budget is raised to it.
 pub(crate) const MEMORY_BYTES_MIN: u64 = 8 << 20;
 
@@ -63,14 +65,16 @@ const MANIFEST_BYTES: usize = 4 << 20;
 /// Space for it is taken in such pieces.
 const MANIFEST_PIECE_BYTES: usize = 16 << 10;
 
-/// What the databases of one task share: memory, for memtables and block cache together, and who hears of what was flushed
-/// for want of it.
+/// What the databases of one task share: memory, for memtables and block cache together; who hears of what was flushed for
+/// want of it; and what time it is.
 #[derive(Clone)]
 pub(crate) struct Memory {
     cache: Cache,
     manager: WriteBufferManager,
     write_buffers: usize,
-    pub(super) early: Arc<Notify>,
+    /// Told when there is more that can be uploaded early.
+    pub(crate) early: Arc<Notify>,
+    pub(crate) expiry: Arc<Expiry>,
 }
 
 impl Memory {
@@ -88,6 +92,7 @@ impl Memory {
             manager,
             write_buffers,
             early: Arc::default(),
+            expiry: Arc::default(),
         }
     }
 }
@@ -163,16 +168,28 @@ pub(super) fn tuned(memory: &Memory) -> Options {
     options
 }
 
-/// Compactions leave out the entries in these ranges of keys.
+/// Compactions leave out what nobody reads any more: entries in some ranges of keys, and expired ones.
 #[derive(Clone, Debug)]
-pub(super) struct LeaveOut(pub(super) Arc<[Range<Vec<u8>>]>);
+pub(super) struct LeaveOut {
+    pub(super) foreign: Arc<[Range<Vec<u8>>]>,
+    pub(super) expiry: Arc<Expiry>,
+}
+
+/// The same as of one compaction's begin.
+#[derive(Debug)]
+pub(super) struct LeaveOutNow {
+    foreign: Arc<[Range<Vec<u8>>]>,
+    expired: Expired,
+}
 
 const LEAVE_OUT: &CStr = c"flott.leave-out";
 
-impl CompactionFilter for LeaveOut {
-    fn filter(&mut self, _level: u32, key: &[u8], _value: &[u8]) -> Decision {
-        let mut ranges = self.0.iter();
-        if ranges.any(|range| range.start.as_slice() <= key && key < range.end.as_slice()) {
+impl CompactionFilter for LeaveOutNow {
+    fn filter(&mut self, _level: u32, key: &[u8], value: &[u8]) -> Decision {
+        let mut ranges = self.foreign.iter();
+        if ranges.any(|range| range.start.as_slice() <= key && key < range.end.as_slice())
+            || self.expired.has(key, value)
+        {
             Decision::Remove
         } else {
             Decision::Keep
@@ -185,13 +202,65 @@ impl CompactionFilter for LeaveOut {
 }
 
 impl CompactionFilterFactory for LeaveOut {
-    type Filter = Self;
+    type Filter = LeaveOutNow;
 
-    fn create(&mut self, _context: CompactionFilterContext) -> Self {
-        self.clone()
+    fn create(&mut self, _context: CompactionFilterContext) -> LeaveOutNow {
+        LeaveOutNow {
+            foreign: Arc::clone(&self.foreign),
+            expired: self.expiry.so_far(),
+        }
     }
 
     fn name(&self) -> &CStr {
         LEAVE_OUT
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use flott_proto::key_group::KeyGroup;
+    use rocksdb::{BottommostLevelCompaction, CompactOptions};
+
+    use super::super::Rocks;
+    use super::*;
+    use crate::keyed::expiry::tests::stored_value;
+    use crate::keyed::{StateId, codec};
+
+    fn count(rocks: &Rocks) -> usize {
+        let mut entries = rocks.range(codec::group_start(0), codec::group_start(9));
+        let mut count = 0;
+        while entries.next().unwrap().is_some() {
+            count += 1;
+        }
+        count
+    }
+
+    #[test]
+    fn compactions_leave_out_what_has_expired() {
+        let tmp = tempfile::tempdir().unwrap();
+        let memory = Memory::of(MEMORY_BYTES_MIN);
+        let rocks = Rocks::create(&tmp.path().join("db"), &memory).unwrap();
+        memory.expiry.set_ttl(StateId(1), Duration::from_millis(10));
+        let mut batch = super::super::Batch::default();
+        for group in 0..9 {
+            for state in [1, 2] {
+                let (key, value) = stored_value(state, KeyGroup(group), 100 + i64::from(group));
+                batch.put(&key, &value);
+            }
+        }
+        rocks.write(&batch).unwrap();
+        for (now_ms, left) in [(None, 18), (Some(109), 18), (Some(113), 14), (Some(200), 9)] {
+            if let Some(now_ms) = now_ms {
+                memory.expiry.advance(now_ms);
+            }
+            let mut all = CompactOptions::default();
+            all.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+            rocks
+                .db
+                .compact_range_opt(None::<&[u8]>, None::<&[u8]>, &all);
+            assert_eq!(count(&rocks), left, "at {now_ms:?}");
+        }
     }
 }

@@ -30,11 +30,10 @@ pub struct EarlyTables {
 }
 
 impl EarlyTables {
-    pub(crate) fn of(tablets: &Arc<Tablets>) -> Self {
-        Self {
-            tablets: Arc::downgrade(tablets),
-            news: tablets.early_news(),
-        }
+    /// Those of `tablets`; `news` is told when there are more.
+    pub(crate) fn of(tablets: &Arc<Tablets>, news: Arc<Notify>) -> Self {
+        let tablets = Arc::downgrade(tablets);
+        Self { tablets, news }
     }
 
     /// Those that there are; none once the task's state is closed.
