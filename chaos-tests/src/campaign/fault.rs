@@ -92,7 +92,7 @@ pub enum Kind {
     /// The next `amount` processes, 0: all, are restarted with the other build, one after the other. When all run it, the next
     /// step begins to take them back.
     Upgrade,
-    /// Every tenth of a second there are `amount` MiB of memory for it; if it takes more, it has to wait.
+    /// Every tenth of a second there are `amount` MiB of memory for it; if it takes more, it has to wait, or is refused.
     Memory,
 }
 

@@ -1,5 +1,5 @@
 //! Little memory for a process, for some time: a few MiB beyond what it has, pages of files among it, and every tenth of a second
-//! as much again beyond what cannot be taken back. What it takes faster, it has to wait for.
+//! as much again beyond what cannot be taken back. What it takes faster, it has to wait for, or is refused.
 //!
 //! A step counts as installed only if somebody had to wait, or had pages taken back.
 

@@ -5,9 +5,12 @@
 //! ```
 //!
 //! What a process has is not counted in the group that it comes into; what it takes from then on is, pages of files that it
-//! reads and writes among it. Beyond the limit pages of files are taken back, and whoever needs others waits: with
-//! `memory.high` of version 2 of the kernel's groups for up to two seconds each time; with `memory.limit_in_bytes` of version 1
-//! until [`Group::relieve`] has moved the limit. What must stay true: nobody is killed for want of memory.
+//! reads and writes among it. Beyond the limit pages of files are taken back. If that is not enough, whoever wants more waits
+//! up to two seconds each time by `memory.high` of version 2 of the kernel's groups. By `memory.limit_in_bytes` of version 1,
+//! where the kernel's killer is switched off, only those wait who touch memory that they have been given: until
+//! [`Group::relieve`] has moved the limit. A call to the kernel that needs memory of it fails there.
+//!
+//! What must stay true: nobody is killed for want of memory.
 
 use std::fs;
 use std::io;
@@ -155,7 +158,7 @@ impl Group {
             limit: room,
         };
         if group.version == Version::One {
-            // Whoever finds no memory waits, instead of being killed.
+            // Whoever finds no memory waits or is refused, instead of being killed.
             group.write("memory.oom_control", 1)?;
         }
         group.write(group.version.limit().0, group.limit)?;
@@ -225,6 +228,7 @@ pub fn dissolve(group: &Path, home: &Path) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt;
     use std::process::{Command, Stdio};
 
     use super::*;
@@ -276,8 +280,7 @@ cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0
 
     /// Shows nothing where no groups can be made.
     #[test]
-    #[ignore = "in groups of version 1 its process was refused memory instead of waiting: README, Not tested"]
-    fn whoever_takes_more_has_to_wait_is_not_killed_and_comes_home() {
+    fn whoever_takes_more_is_held_up_and_not_killed_and_comes_home() {
         let own = i32::try_from(std::process::id()).unwrap();
         let Ok(ground) = ground(own) else { return };
         let path = ground.group(own, 0);
@@ -306,8 +309,11 @@ cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0
         });
         assert!(ended.is_some(), "it went on, and to its end");
         let output = child.wait_with_output().unwrap();
-        assert_eq!(output.stdout.trim_ascii(), b"33554432");
         assert!(group.times().unwrap() > 0, "it was held up");
+        assert_eq!(output.status.signal(), None, "it was not killed");
+        if group.version == Version::Two {
+            assert_eq!(output.stdout.trim_ascii(), b"33554432");
+        }
         dissolve(&path, ground.home()).unwrap();
         assert!(!path.exists());
     }
