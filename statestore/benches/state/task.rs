@@ -88,7 +88,7 @@ impl Task {
     /// From now on, what it flushes between checkpoints.
     pub(super) fn upload_early(&self, runtime: &Handle) {
         let (uploader, early) = (Arc::clone(&self.uploader), self.backend.early_tables());
-        runtime.spawn(async move { uploader.upload_early(&early).await });
+        runtime.spawn(async move { uploader.upload_early(&early, std::future::pending()).await });
     }
 
     fn put(&mut self, numbers: &[u64]) {

@@ -11,8 +11,10 @@
 //!
 //! What must stay true: what is deleted here was in no snapshot, so no ack has named it.
 
+use std::pin::pin;
 use std::sync::{Arc, Weak};
 
+use futures::FutureExt;
 use tokio::sync::Notify;
 use tracing::debug;
 
@@ -44,31 +46,42 @@ impl EarlyTables {
 }
 
 impl SnapshotUploader {
-    /// Uploads tables of `early` as they come, but none while a snapshot is uploaded. Does not end by itself; dropping it leaves
-    /// the upload of one table unfinished.
-    pub async fn upload_early(&self, early: &EarlyTables) {
+    /// Uploads tables of `early` as they come, but none while a snapshot is uploaded, until there is an end to it: one that is
+    /// on its way then still arrives. Dropping this instead may leave an orphan.
+    pub async fn upload_early(&self, early: &EarlyTables, end: impl Future<Output = ()>) {
+        let mut end = pin!(end);
         loop {
-            early.news.notified().await;
+            tokio::select! { biased;
+                () = &mut end => return,
+                () = early.news.notified() => {}
+            }
             self.delete_passed().await;
             for (key, file) in early.tables() {
-                debug_assert!(is_immutable(&key.local_name), "{key:?} is a table");
                 // A snapshot that is being uploaded has them, or is in more of a hurry.
                 let Ok(_turn) = self.turn.try_write() else {
                     break;
                 };
-                if self.bases().is_up(&key) {
-                    continue;
-                }
-                match self.upload_file(&key, &file, None).await {
-                    Ok(up) => {
-                        #[cfg(feature = "simulation")]
-                        flott_node::simulation::happened("a table was uploaded early");
-                        self.bases().on_uploaded_early(key, up);
-                    }
-                    // It may have been merged meanwhile. What is not up, the next checkpoint uploads.
-                    Err(error) => debug!(table = %key.local_name, %error, "not uploaded early"),
+                self.upload_one_early(key, file).await;
+                if end.as_mut().now_or_never().is_some() {
+                    return;
                 }
             }
+        }
+    }
+
+    async fn upload_one_early(&self, key: FileKey, file: SnapshotFile) {
+        debug_assert!(is_immutable(&key.local_name), "{key:?} is a table");
+        if self.bases().is_up(&key) {
+            return;
+        }
+        match self.upload_file(&key, &file, None).await {
+            Ok(up) => {
+                #[cfg(feature = "simulation")]
+                flott_node::simulation::happened("a table was uploaded early");
+                self.bases().on_uploaded_early(key, up);
+            }
+            // It may have been merged meanwhile. What is not up, the next checkpoint uploads.
+            Err(error) => debug!(table = %key.local_name, %error, "not uploaded early"),
         }
     }
 

@@ -63,10 +63,7 @@ impl Busy {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::select! {
-            () = self.task.uploader.upload_early(&self.early) => {}
-            () = more => {}
-        }
+        self.task.uploader.upload_early(&self.early, more).await;
     }
 
     /// A checkpoint that completes; the bytes that its upload says that it took.
@@ -118,6 +115,27 @@ async fn what_is_up_when_the_attempt_ends_and_was_in_no_snapshot_is_deleted() {
     busy.upload_early(saved.files.len()).await;
     busy.task.uploader.give_up_early().await;
     assert_eq!(busy.objects().await, paths(&saved));
+}
+
+#[tokio::test]
+async fn a_table_that_is_on_its_way_when_the_attempt_ends_is_deleted_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = ObjectStorage::open("memory:///early-late").unwrap();
+    let mut busy = Busy::start(dir.path(), &storage);
+    busy.write();
+    // The end is there from the first table on.
+    let mut polled = 0;
+    let end = std::future::poll_fn(|_| {
+        polled += 1;
+        match polled {
+            1 => std::task::Poll::Pending,
+            _ => std::task::Poll::Ready(()),
+        }
+    });
+    busy.task.uploader.upload_early(&busy.early, end).await;
+    assert_eq!(busy.objects().await.len(), 1, "it has arrived");
+    busy.task.uploader.give_up_early().await;
+    assert!(busy.objects().await.is_empty());
 }
 
 #[tokio::test]

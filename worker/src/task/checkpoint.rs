@@ -166,10 +166,9 @@ impl Checkpoints {
         let cancellation = self.cancellation.child_token();
         self._early = Some(cancellation.clone().drop_guard());
         let upload = async move {
-            tokio::select! { biased;
-                () = cancellation.cancelled() => {}
-                () = uploader.upload_early(&early) => {}
-            }
+            uploader
+                .upload_early(&early, cancellation.cancelled())
+                .await;
             uploader.give_up_early().await;
             Ok::<_, Infallible>(())
         };
