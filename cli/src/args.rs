@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use flott_node::config::{ClaimMode, ConfigValue};
+use flott_proto::ids::ClusterId;
 
 pub(crate) use bench::{BenchCommand, MetadataArgs};
 pub(crate) use cluster::{
@@ -223,6 +224,9 @@ pub(crate) struct ClusterArgs {
         value_name = "HOST:PORT,…"
     )]
     pub(crate) jobmanager: Vec<String>,
+    /// Speak with this cluster only, whatever else answers there [default: the first one that answers]
+    #[arg(long, env = "FLOTT_CLUSTER_ID", value_name = "ID")]
+    pub(crate) cluster_id: Option<ClusterId>,
     /// How to print results
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: OutputFormat,

@@ -5,7 +5,9 @@
 //! a leader's death is a short delay to a caller, not an error. That needs calls that may be repeated: a submission
 //! carries a job id of the caller's choice, and all others are idempotent by nature.
 //!
-//! What must stay true: every attempt has a deadline, so a member that hangs costs a bounded time.
+//! What must stay true:
+//! - Every attempt has a deadline, so a member that hangs costs a bounded time.
+//! - Once a cluster has answered, no other one is believed or has anything carried out ([`crate::known_cluster`]).
 //!
 //! [`jobs`], [`namespaces`]: the calls of tenants. [`admin`]: those of operators.
 
@@ -21,10 +23,13 @@ use std::time::Duration;
 
 use flott_node::tls::{PlainTextRefused, Whom, plain_text_refused};
 use flott_node::{SharedClock, Transport};
+use flott_proto::ids::ClusterId;
 use flott_proto::wire;
 use flott_proto::wire::job_manager_client::JobManagerClient;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
+
+use crate::known_cluster::{KnownCluster, Stranger, Strangers};
 
 /// The header in which a member that does not lead names the one that does.
 pub const LEADER_HEADER: &str = "flott-leader-address";
@@ -75,6 +80,8 @@ struct Shared {
     patience: Duration,
     transport: Transport,
     clock: SharedClock,
+    /// The cluster of these members, once one of them has answered.
+    cluster: KnownCluster,
     known: Mutex<Known>,
 }
 
@@ -161,9 +168,15 @@ impl Client {
                 patience,
                 transport,
                 clock,
+                cluster: KnownCluster::default(),
                 known: Mutex::default(),
             }),
         })
+    }
+
+    /// Has the client speak with this cluster only, instead of the first one that answers. Without effect once one has.
+    pub fn speak_only_with(&self, cluster: ClusterId) {
+        self.shared.cluster.learn(cluster);
     }
 
     /// The state of the cluster: as its leader sees it, or else as any member that answers.
@@ -185,26 +198,31 @@ impl Client {
         Ok(leader.unwrap_or(any))
     }
 
-    /// What the member at `address` says, without a second try.
+    /// What the member at `address` says, without a second try. It may belong to no cluster yet.
     pub async fn status_of(
         &self,
         address: &str,
     ) -> Result<wire::ClusterStatusResponse, ClientError> {
-        let request = wire::ClusterStatusRequest {};
-        self.attempt(
+        // Names no cluster, or a member that belongs to none would not say so.
+        let request = Request::new(wire::ClusterStatusRequest {});
+        let asked = self.ask(
             address,
             CONNECT_TIMEOUT * 2,
             request,
             &|mut jm: JobManagerClient<Channel>, request| async move {
                 jm.cluster_status(request).await
             },
-        )
-        .await
-        .map_err(|status| match classify(&status) {
+        );
+        let answered = self.believe(asked.await);
+        answered.map_err(|status| match classify(&status) {
             Verdict::Refused => refused(&status),
             Verdict::NotLeader(_) | Verdict::TryNext => ClientError::Unavailable {
                 patience: CONNECT_TIMEOUT * 2,
-                last: describe(address, &status),
+                last: Strangers::default().note(
+                    address,
+                    Stranger::behind(&status),
+                    describe(address, &status),
+                ),
             },
         })
     }
@@ -244,6 +262,7 @@ impl Client {
         let started = shared.clock.monotonic();
         let elapsed = || shared.clock.monotonic().saturating_sub(started);
         let mut pause = PAUSE_MIN;
+        let mut strangers = Strangers::default();
         let mut last = "none was asked".to_owned();
         loop {
             for member in self.order() {
@@ -260,9 +279,17 @@ impl Client {
                         }
                         Err(status) => status,
                     };
-                    last = describe(&address, &status);
+                    last = strangers.note(
+                        &address,
+                        Stranger::behind(&status),
+                        describe(&address, &status),
+                    );
                     match classify(&status) {
-                        Verdict::Refused => return Err(refused(&status)),
+                        Verdict::Refused => {
+                            // The caller goes by it, so what it hears next has to be from the same cluster.
+                            shared.cluster.learn_from(status.metadata());
+                            return Err(refused(&status));
+                        }
                         Verdict::NotLeader(leader) => {
                             target = leader.filter(|leader| {
                                 *leader != address && check_address(leader).is_ok()
@@ -287,7 +314,8 @@ impl Client {
         }
     }
 
-    /// One call to one member. Every failure is a status, also that of connecting.
+    /// One call to one member of the cluster. Every failure is a status, also that of connecting, and that another cluster
+    /// is there.
     async fn attempt<S, Q, A, F, R>(
         &self,
         address: &str,
@@ -300,11 +328,44 @@ impl Client {
         F: Fn(S, Request<Q>) -> R,
         R: Future<Output = Result<Response<A>, Status>>,
     {
-        let channel = self.channel(address)?;
         let mut request = Request::new(request);
+        self.shared.cluster.name_in(request.metadata_mut());
+        self.believe(self.ask(address, timeout, request, invoke).await)
+    }
+
+    /// The answer, unless it is from another cluster. The first one that is no refusal decides which cluster is the client's.
+    fn believe<A>(&self, answered: Result<Response<A>, Status>) -> Result<A, Status> {
+        let cluster = &self.shared.cluster;
+        match answered {
+            Ok(answer) => {
+                cluster.learn_from(answer.metadata());
+                cluster.check(answer.metadata())?;
+                Ok(answer.into_inner())
+            }
+            Err(status) => {
+                cluster.check(status.metadata())?;
+                Err(status)
+            }
+        }
+    }
+
+    /// One call to whoever is at the address.
+    async fn ask<S, Q, A, F, R>(
+        &self,
+        address: &str,
+        timeout: Duration,
+        mut request: Request<Q>,
+        invoke: &F,
+    ) -> Result<Response<A>, Status>
+    where
+        S: Stub,
+        F: Fn(S, Request<Q>) -> R,
+        R: Future<Output = Result<Response<A>, Status>>,
+    {
+        let channel = self.channel(address)?;
         request.set_timeout(timeout);
         match tokio::time::timeout(timeout, invoke(S::over(channel), request)).await {
-            Ok(answer) => answer.map(Response::into_inner),
+            Ok(answer) => answer,
             Err(_) => Err(Status::deadline_exceeded(format!(
                 "no answer within {} s",
                 timeout.as_secs_f64()

@@ -1,8 +1,8 @@
 //! The `flott` binary, as a library: one program for all processes and all client verbs.
 //!
 //! - `args`: the command line. [`commands`] and [`role`]: what the verbs do. [`demo`]: the main job under fire.
-//! - [`client`]: a cluster of JobManagers as if it were one. [`kv`]: its key-value space. [`local`]: a cluster of child
-//!   processes.
+//! - [`client`]: a cluster of JobManagers as if it were one. [`kv`]: its key-value space. [`known_cluster`]: that it stays
+//!   the same cluster. [`local`]: a cluster of child processes.
 //! - [`bench`]: loads and their figures.
 //! - `output`: all that is printed; `shapes`: all JSON. `error`: what ends a command, with which exit code.
 //!
@@ -15,6 +15,7 @@ pub mod client;
 mod commands;
 pub mod demo;
 mod error;
+pub mod known_cluster;
 pub mod kv;
 pub mod local;
 mod output;

@@ -3,13 +3,15 @@
 //! - [`core`]: the decisions, pure. Begin there.
 //! - [`raft`]: the replicated log under them; the only place that names openraft.
 //! - `leader`: the loop that carries out what `core` plans.
-//! - `task_managers`, `dispatcher`: the gRPC services for TaskManagers and clients.
+//! - `task_managers`, `dispatcher`: the gRPC services for TaskManagers and clients. `access`: who may call them;
+//!   `addressee`: whether a client means this cluster.
 //! - `kv`: the gRPC service of the key-value spaces.
 //! - `checkpoint_files`: `_metadata` objects, and deleting what was retired.
 //! - [`recovery`]: restoring a backup, and going on after the loss of a quorum, while no JobManager runs.
 //! - `server`: start and stop of the process.
 
 mod access;
+mod addressee;
 mod checkpoint_files;
 pub mod core;
 mod dispatcher;

@@ -27,6 +27,7 @@ use tracing::{info, warn};
 
 use crate::Error;
 use crate::access::{Admission, Surface};
+use crate::addressee::Addressee;
 use crate::dispatcher::{Admin, Dispatcher};
 use crate::kv::{KeyValueService, Proposer, Reads};
 use crate::leader::{self, LeaderSettings};
@@ -150,6 +151,8 @@ impl Services {
             clock: clock.clone(),
             tasks: parts.clone(),
         };
+        let key_value =
+            KeyValueServer::new(key_value).max_decoding_message_size(KEY_VALUE_BYTES_MAX);
         let tls = transport.is_tls();
         let server = Server::builder()
             .http2_keepalive_interval(Some(configuration.get(&options::HEARTBEAT_INTERVAL)?))
@@ -162,22 +165,22 @@ impl Services {
             .add_service(Admission::to(
                 Surface::Clients,
                 tls,
-                JobManagerServer::from_arc(dispatcher.clone()),
+                Addressee::of(raft, JobManagerServer::from_arc(dispatcher.clone())),
             ))
             .add_service(Admission::to(
                 Surface::Clients,
                 tls,
-                NamespacesServer::from_arc(dispatcher),
+                Addressee::of(raft, NamespacesServer::from_arc(dispatcher)),
             ))
             .add_service(Admission::to(
                 Surface::Clients,
                 tls,
-                ClusterAdminServer::new(admin),
+                Addressee::of(raft, ClusterAdminServer::new(admin)),
             ))
             .add_service(Admission::to(
                 Surface::Clients,
                 tls,
-                KeyValueServer::new(key_value).max_decoding_message_size(KEY_VALUE_BYTES_MAX),
+                Addressee::of(raft, key_value),
             ));
         let stopped = parts.cancellation().clone();
         let _on_raft = raft.enter_threads();

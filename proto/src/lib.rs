@@ -9,11 +9,12 @@
 //! - [`paths`]: every object-store name, and the only place that forms one.
 //! - [`fence`]: which leader and which attempt may still speak.
 //! - [`convert`]: wire to domain; malformed input stops here.
-//! - [`wire`]: the generated protobuf types.
+//! - [`wire`]: the generated protobuf types. [`header`]: what is said beside them.
 
 pub mod convert;
 pub mod data_type;
 pub mod fence;
+pub mod header;
 pub mod ids;
 pub mod job_graph;
 pub mod key_group;

@@ -5,13 +5,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use flott_cli::known_cluster::KnownCluster;
 use flott_node::SharedClock;
 use flott_proto::wire;
 use futures::future::join_all;
 use serde_json::Value;
 
-use crate::cluster::status::status_at;
-use crate::cluster::{Answer, flott};
+use crate::cluster::status::status_of;
+use crate::cluster::{Answer, flott_with};
 use crate::runs::Overdue;
 
 /// Between two looks at a condition. Each is a process of its own.
@@ -25,6 +26,8 @@ pub struct Client {
     binary: PathBuf,
     addresses: Mutex<Vec<String>>,
     is_insecure: bool,
+    /// Once a JobManager has answered. Another cluster may take the port of one that was killed.
+    cluster: KnownCluster,
     /// What waits are measured with.
     pub clock: SharedClock,
 }
@@ -36,6 +39,7 @@ impl Client {
             binary,
             addresses: Mutex::new(addresses),
             is_insecure: false,
+            cluster: KnownCluster::default(),
             clock,
         }
     }
@@ -54,6 +58,11 @@ impl Client {
             true => &["--insecure"],
             false => &[],
         }
+    }
+
+    /// The cluster that it speaks with.
+    pub fn cluster(&self) -> &KnownCluster {
+        &self.cluster
     }
 
     /// Where the JobManagers are reached.
@@ -81,7 +90,10 @@ impl Client {
         let mut all = arguments.to_vec();
         all.extend(["-m", &addresses, "--timeout", PATIENCE]);
         all.extend(self.security());
-        flott(&self.binary, &all).await
+        // By a variable, not an option: of two builds under test the older one may not know it.
+        let cluster = self.cluster.id();
+        let named = cluster.map(|id| ("FLOTT_CLUSTER_ID", PathBuf::from(id.as_str())));
+        flott_with(&self.binary, &all, named.as_slice()).await
     }
 
     /// The JSON that a verb prints; an error if it fails.
@@ -123,7 +135,8 @@ impl Client {
     /// What the JobManagers that answer say about the group.
     pub async fn statuses(&self) -> Vec<wire::ClusterStatusResponse> {
         let addresses = self.addresses();
-        let asked = addresses.iter().map(|address| status_at(address));
+        let asked = addresses.iter();
+        let asked = asked.map(|address| status_of(&self.cluster, address));
         join_all(asked).await.into_iter().flatten().collect()
     }
 

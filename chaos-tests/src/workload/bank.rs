@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use flott_chaos_basis::random::Random;
+use flott_cli::known_cluster::KnownCluster;
 use flott_node::SharedClock;
 use flott_proto::wire::{self, kv_request, kv_response};
 use tokio::task::JoinSet;
@@ -34,6 +35,7 @@ const DISAPPOINTED: (Duration, Duration) = (Duration::from_millis(5), Duration::
 #[derive(Debug)]
 pub struct Bank {
     addresses: Vec<String>,
+    cluster: KnownCluster,
     /// Begins the name of each account.
     prefix: String,
     /// When the run began.
@@ -51,6 +53,7 @@ impl Bank {
     ) -> anyhow::Result<Arc<Self>> {
         let bank = Arc::new(Self {
             addresses: client.addresses(),
+            cluster: KnownCluster::default(),
             prefix: format!("{prefix}bank/"),
             start,
             clock: client.clock.clone(),
@@ -128,7 +131,9 @@ impl Teller {
         Self {
             bank: Arc::clone(bank),
             connections: addresses
-                .map(|(member, address)| Connection::at(member, address.clone()))
+                .map(|(member, address)| {
+                    Connection::at(member, address.clone()).of_cluster(&bank.cluster)
+                })
                 .collect(),
             believed: random.below(bank.addresses.len() as u64) as usize,
             random,

@@ -2,13 +2,16 @@
 //! not done" and "unknown" kept.
 //!
 //! It repeats nothing by itself and follows no leader. A connection is made before the attempt, so what could not connect
-//! was not sent; from then on, whatever is not an answer is unknown.
+//! was not sent; from then on, whatever is not an answer is unknown. Another cluster at a member's address is no answer:
+//! it refuses what names this one, as every request does once a member has answered.
 
 use std::time::Duration;
 
+use flott_cli::known_cluster::KnownCluster;
 use flott_proto::wire::key_value_client::KeyValueClient;
 use flott_proto::wire::{self, kv_failure::Reason, kv_request, kv_response};
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request};
 
 use crate::cluster::network;
 
@@ -18,7 +21,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
 /// How an attempt went.
 #[derive(Debug)]
 pub enum Attempt {
-    /// Nothing was sent: there was no connection.
+    /// Nothing was sent to this cluster: there was no connection, or another cluster is there and refused.
     NotSent,
     /// Certainly not done.
     Refused {
@@ -44,6 +47,7 @@ pub struct Connection {
     member: u32,
     address: String,
     namespace: String,
+    cluster: KnownCluster,
     client: Option<KeyValueClient<Channel>>,
 }
 
@@ -59,6 +63,7 @@ impl Connection {
             member,
             address,
             namespace: "default".to_owned(),
+            cluster: KnownCluster::default(),
             client: None,
         }
     }
@@ -66,6 +71,12 @@ impl Connection {
     /// The same in another namespace.
     pub fn in_namespace(mut self, namespace: &str) -> Self {
         namespace.clone_into(&mut self.namespace);
+        self
+    }
+
+    /// The same to a member of that cluster; if it is not known yet, of the first one that answers one of its clients.
+    pub fn of_cluster(mut self, cluster: &KnownCluster) -> Self {
+        self.cluster = cluster.clone();
         self
     }
 
@@ -101,17 +112,25 @@ impl Connection {
         let Some(client) = &mut self.client else {
             return Attempt::NotSent;
         };
-        let request = wire::KvRequest {
+        let mut request = Request::new(wire::KvRequest {
             sequence: 0,
             namespace: self.namespace.clone(),
             request_id: request_id.to_owned(),
             operation: Some(operation),
-        };
+        });
+        self.cluster.name_in(request.metadata_mut());
         let answer = tokio::time::timeout(deadline, client.call(request)).await;
         match answer {
-            Ok(Ok(answer)) => understand(answer.into_inner()),
+            Ok(Ok(answer)) => {
+                self.cluster.learn_from(answer.metadata());
+                understand(answer.into_inner())
+            }
             Ok(Err(status)) => {
                 self.client = None;
+                // A member of another cluster, or of none, says so before it does anything.
+                if status.code() == Code::FailedPrecondition {
+                    return Attempt::NotSent;
+                }
                 Attempt::Unknown(format!("{:?}", status.code()))
             }
             Err(_) => Attempt::Unknown("no answer in time".to_owned()),

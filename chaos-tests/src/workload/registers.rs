@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use flott_chaos_basis::random::Random;
+use flott_cli::known_cluster::KnownCluster;
 use flott_node::SharedClock;
 use flott_proto::wire::{self, kv_operation_result, kv_response};
 use tokio_util::sync::CancellationToken;
@@ -52,6 +53,7 @@ pub struct Registers {
     pub members: u32,
     /// Where they are reached, in that order.
     addresses: Vec<String>,
+    cluster: KnownCluster,
     namespace: String,
     /// Begins the name of every key.
     pub prefix: String,
@@ -90,6 +92,7 @@ impl Registers {
             keys,
             members: addresses.len() as u32,
             addresses,
+            cluster: KnownCluster::default(),
             namespace: namespace.to_owned(),
             prefix: prefix.to_owned(),
             start,
@@ -120,7 +123,9 @@ impl Registers {
         let addresses = (1..).zip(&self.addresses);
         addresses
             .map(|(member, address)| {
-                Connection::at(member, address.clone()).in_namespace(&self.namespace)
+                Connection::at(member, address.clone())
+                    .in_namespace(&self.namespace)
+                    .of_cluster(&self.cluster)
             })
             .collect()
     }

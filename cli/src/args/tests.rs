@@ -55,6 +55,21 @@ fn defaults_are_those_of_the_help() {
 }
 
 #[test]
+fn a_client_may_name_its_cluster() {
+    let Command::List(list) = parse("flott list --cluster-id prod-1").unwrap() else {
+        panic!("not list")
+    };
+    let named = list.namespace.cluster.cluster_id;
+    assert_eq!(named.as_ref().map(ClusterId::as_str), Some("prod-1"));
+    for line in [
+        "flott list --cluster-id a/b",
+        "flott kv get k --cluster-id=",
+    ] {
+        assert_eq!(parse(line).expect_err(line).exit_code(), 2, "{line}");
+    }
+}
+
+#[test]
 fn the_group_is_operated_by_ids_and_addresses() {
     let line = "flott cluster members replace 3 h4:6123 --catch-up-timeout 1min -m a:1";
     let Command::Cluster(ClusterCommand::Members(MembersCommand::Replace(replace))) =

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use flott_proto::wire;
 use flott_proto::wire::cluster_admin_client::ClusterAdminClient;
-use tonic::Streaming;
 use tonic::transport::Channel;
+use tonic::{Request, Response, Streaming};
 
 use super::{
     ATTEMPT_TIMEOUT, CONNECT_TIMEOUT, Client, ClientError, MESSAGE_BYTES_MAX, Stub, describe,
@@ -113,7 +113,8 @@ impl Client {
         self.call(BACKUP_TIMEOUT, request, asked).await
     }
 
-    /// What the member at `address` says of itself, without a second try.
+    /// What the member at `address` says of itself, without a second try; of whichever cluster it is, since that may be
+    /// what is wrong.
     pub async fn debug_report(
         &self,
         address: &str,
@@ -121,8 +122,9 @@ impl Client {
     ) -> Result<wire::DebugReportResponse, ClientError> {
         let request = wire::DebugReportRequest { log_entries_max };
         let asked = |mut admin: Admin, request| async move { admin.debug_report(request).await };
-        self.attempt(address, REPORT_TIMEOUT, request, &asked)
+        self.ask(address, REPORT_TIMEOUT, Request::new(request), &asked)
             .await
+            .map(Response::into_inner)
             .map_err(|status| ClientError::Unavailable {
                 patience: REPORT_TIMEOUT.max(CONNECT_TIMEOUT),
                 last: describe(address, &status),
@@ -134,8 +136,8 @@ impl Client {
     where
         S: Stub,
         Q: Clone,
-        F: Fn(S, tonic::Request<Q>) -> R,
-        R: Future<Output = Result<tonic::Response<A>, tonic::Status>>,
+        F: Fn(S, Request<Q>) -> R,
+        R: Future<Output = Result<Response<A>, tonic::Status>>,
     {
         self.find_leader().await?;
         self.call(CHANGE_TIMEOUT, request, invoke).await

@@ -26,6 +26,7 @@ async fn metadata(arguments: &MetadataArgs) -> Result<(), Error> {
         options: SessionOptions {
             patience: cluster.timeout,
             transport: super::transport(&cluster.security)?,
+            cluster: cluster.cluster_id.clone().into(),
             ..SessionOptions::default()
         },
         sessions: arguments.sessions,

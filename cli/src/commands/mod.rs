@@ -35,12 +35,16 @@ fn connect(arguments: &ClusterArgs) -> Result<Client, Error> {
         .iter()
         .map(|member| member.trim().to_owned())
         .collect();
-    Ok(Client::new(
+    let client = Client::new(
         members,
         arguments.timeout,
         transport(&arguments.security)?,
         SystemClock::shared(),
-    )?)
+    )?;
+    if let Some(cluster) = &arguments.cluster_id {
+        client.speak_only_with(cluster.clone());
+    }
+    Ok(client)
 }
 
 /// How the arguments say to connect.

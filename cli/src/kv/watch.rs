@@ -11,10 +11,11 @@ use flott_proto::wire::key_value_client::KeyValueClient;
 use flott_proto::wire::kv_event::Change;
 use flott_proto::wire::kv_failure::Reason;
 use flott_proto::wire::{KvEvent, KvKeys, KvWatchRequest, KvWatchResponse};
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
 use super::session::{Next, Route, channel, describe};
 use super::{KvError, Session, Space};
+use crate::known_cluster::{Stranger, Strangers};
 
 /// The largest message of a watch: the changes of one revision at least.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
@@ -39,6 +40,7 @@ pub struct Watch {
     stream: Option<(String, Streaming<KvWatchResponse>)>,
     /// Since when nobody answers.
     searching: Option<Duration>,
+    strangers: Strangers,
     last: String,
 }
 
@@ -53,6 +55,7 @@ impl Watch {
             cursor: Cursor::new(from),
             stream: None,
             searching: None,
+            strangers: Strangers::default(),
             last: String::new(),
         }
     }
@@ -108,12 +111,20 @@ impl Watch {
                 .map_err(Status::unavailable)?;
             let mut client =
                 KeyValueClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-            let request = KvWatchRequest {
+            let mut request = Request::new(KvWatchRequest {
                 namespace: self.namespace.clone(),
                 keys: Some(self.keys.clone()),
                 start_revision: self.cursor.next_revision(),
-            };
-            Ok::<_, Status>(client.watch(request).await?.into_inner())
+            });
+            options.cluster.name_in(request.metadata_mut());
+            let answered = client.watch(request).await;
+            options.cluster.check(match &answered {
+                Ok(opened) => opened.metadata(),
+                Err(status) => status.metadata(),
+            })?;
+            let opened = answered?;
+            options.cluster.learn_from(opened.metadata());
+            Ok::<_, Status>(opened.into_inner())
         };
         let limit = options.connect_timeout * 2;
         let opened = tokio::time::timeout(limit, opening).await;
@@ -121,9 +132,11 @@ impl Watch {
             Ok(stream) => {
                 self.stream = Some((address, stream));
                 self.searching = None;
+                self.strangers.forget();
             }
             Err(status) => {
-                self.last = describe(&address, &status);
+                let (stranger, why) = (Stranger::behind(&status), describe(&address, &status));
+                self.last = self.strangers.note(&address, stranger, why);
                 self.route.on_unreachable(&address);
                 refusal(&status)?;
             }

@@ -1,4 +1,4 @@
-//! The client library against JobManagers that are played by the test.
+//! The client library against JobManagers that are played by the test, and in `other_cluster` against real ones.
 
 #![expect(
     clippy::unwrap_used,
@@ -7,3 +7,4 @@
 
 mod client;
 mod kv;
+mod other_cluster;

@@ -23,9 +23,11 @@ use std::time::Duration;
 use flott_node::config::{Configuration, options};
 use flott_node::tls::Whom;
 use flott_node::{SharedClock, Transport, storage::ObjectStorage};
+use flott_proto::header;
 use flott_proto::ids::{JobId, Namespace};
 use flott_proto::wire::{self, command::Decision, job_manager_server::JobManager};
 use tokio::sync::{oneshot, watch};
+use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status};
 
 pub(crate) use admin::Admin;
@@ -135,6 +137,26 @@ impl Dispatcher {
         })
     }
 
+    /// The leader's answer, if it gives one in time.
+    async fn ask_leader(&self, address: &str) -> Option<wire::ClusterStatusResponse> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).ok()?;
+        let asked = async {
+            let channel = endpoint
+                .connect_timeout(ASK_LEADER_TIMEOUT)
+                .connect_with_connector(self.transport.connector(Whom::Member))
+                .await
+                .ok()?;
+            let mut request = Request::new(wire::ClusterStatusRequest {});
+            // Another cluster may have taken the leader's address meanwhile: its answer is none.
+            let own = self.raft.cluster_id()?.as_str().parse().ok()?;
+            request.metadata_mut().insert(header::CLUSTER_ID, own);
+            let mut client = wire::job_manager_client::JobManagerClient::new(channel);
+            Some(client.cluster_status(request).await.ok()?.into_inner())
+        };
+        // A leader that asks back believes in another one: its answer would be no better than ours.
+        tokio::time::timeout(ASK_LEADER_TIMEOUT, asked).await.ok()?
+    }
+
     /// Asks for a savepoint and waits for it, and for the job's end if it is to stop.
     async fn savepoint(
         &self,
@@ -203,7 +225,7 @@ impl JobManager for Dispatcher {
     ) -> Answer<wire::ClusterStatusResponse> {
         let leader = self.raft.leadership().borrow().leader.clone();
         if let Some((_, address)) = leader.filter(|(id, _)| *id != self.raft.node_id())
-            && let Some(status) = ask_leader(&self.transport, &address).await
+            && let Some(status) = self.ask_leader(&address).await
         {
             return Ok(Response::new(status));
         }
@@ -443,28 +465,6 @@ fn known_namespace(state: &ClusterState, name: &str) -> Result<Namespace, Status
         Ok(_) => Ok(namespace),
         Err(refused) => Err(Status::not_found(refused.to_string())),
     }
-}
-
-/// The leader's answer, if it gives one in time.
-async fn ask_leader(transport: &Transport, address: &str) -> Option<wire::ClusterStatusResponse> {
-    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}")).ok()?;
-    let asked = async {
-        let channel = endpoint
-            .connect_timeout(ASK_LEADER_TIMEOUT)
-            .connect_with_connector(transport.connector(Whom::Member))
-            .await
-            .ok()?;
-        let mut client = wire::job_manager_client::JobManagerClient::new(channel);
-        Some(
-            client
-                .cluster_status(wire::ClusterStatusRequest {})
-                .await
-                .ok()?
-                .into_inner(),
-        )
-    };
-    // A leader that asks back believes in another one: its answer would be no better than ours.
-    tokio::time::timeout(ASK_LEADER_TIMEOUT, asked).await.ok()?
 }
 
 fn refusal(error: &RaftError) -> Status {

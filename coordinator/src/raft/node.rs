@@ -166,6 +166,11 @@ impl RaftNode {
         self.0.identity.cluster_id()
     }
 
+    /// The only cluster that the configuration lets this node join; None: any.
+    pub(crate) fn configured_cluster(&self) -> Option<&ClusterId> {
+        self.0.identity.configured_cluster.as_ref()
+    }
+
     /// Forms a cluster of the nodes at `addresses`, this one included; once. All have to be running and pristine. May
     /// be repeated on the same node if it failed half-way.
     pub async fn initialize(&self, addresses: Vec<String>) -> Result<ClusterId, RaftError> {

@@ -41,6 +41,7 @@ fn space(arguments: &NamespaceArgs) -> Result<Space, Error> {
     let options = SessionOptions {
         patience: arguments.cluster.timeout,
         transport: super::transport(&arguments.cluster.security)?,
+        cluster: arguments.cluster.cluster_id.clone().into(),
         ..SessionOptions::default()
     };
     let session = Session::new(members, options, SystemClock::shared(), &Tasks::default())?;

@@ -24,9 +24,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::SessionOptions;
-use super::link::{self, Open};
+use super::link::{self, NotOpened, Open};
 use super::requests::{Call, Requests, Told};
 use super::route::{Next, Route};
+use crate::known_cluster::Strangers;
 
 /// Calls that are taken from the mailbox at once.
 const CALLS_AT_ONCE_MAX: usize = 1024;
@@ -44,6 +45,7 @@ pub(super) struct Driver {
     requests: Requests,
     route: Route,
     link: Link,
+    strangers: Strangers,
     /// Runs while there is something to look at.
     tick: Option<Sleep>,
     clock: SharedClock,
@@ -55,7 +57,7 @@ enum Link {
     Pausing(Sleep),
     Opening {
         address: String,
-        opening: BoxFuture<'static, Result<Open, String>>,
+        opening: BoxFuture<'static, Result<Open, NotOpened>>,
     },
     Up(Up),
 }
@@ -76,7 +78,7 @@ struct Up {
 enum Event {
     Calls(usize),
     Rested,
-    Opened(Result<Open, String>),
+    Opened(Result<Open, NotOpened>),
     Answers(KvResponses),
     Broken(String),
     /// The connection can take a message.
@@ -98,6 +100,7 @@ impl Driver {
             requests: Requests::new(options.attempt_timeout),
             route: Route::new(members),
             link: Link::Down,
+            strangers: Strangers::default(),
             tick: None,
             clock,
             options,
@@ -144,7 +147,7 @@ impl Driver {
         }
     }
 
-    fn on_opened(&mut self, opened: Result<Open, String>, now: Duration) {
+    fn on_opened(&mut self, opened: Result<Open, NotOpened>, now: Duration) {
         let Link::Opening { address, .. } = std::mem::replace(&mut self.link, Link::Down) else {
             return;
         };
@@ -159,7 +162,8 @@ impl Driver {
                     busy: None,
                 });
             }
-            Err(why) => {
+            Err(NotOpened { why, stranger }) => {
+                let why = self.strangers.note(&address, stranger.as_ref(), why);
                 self.requests.note(why);
                 self.route.on_unreachable(&address);
             }
@@ -175,6 +179,8 @@ impl Driver {
                     up.busy = None;
                     if up.leaving.is_none() && !std::mem::replace(&mut up.proven, true) {
                         self.route.on_answer(&up.address);
+                        self.options.cluster.learn_from(&up.open.said);
+                        self.strangers.forget();
                     }
                 }
                 Told::Busy if now.saturating_sub(*up.busy.get_or_insert(now)) >= BUSY_MAX => {
@@ -291,7 +297,9 @@ impl Link {
 
 impl Up {
     async fn next_event(&mut self, wants_to_send: bool) -> Event {
-        let Open { outgoing, incoming } = &mut self.open;
+        let Open {
+            outgoing, incoming, ..
+        } = &mut self.open;
         tokio::select! { biased;
             answers = incoming.message() => match answers {
                 Ok(Some(answers)) => Event::Answers(answers),

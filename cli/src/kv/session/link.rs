@@ -6,10 +6,12 @@ use flott_node::tls::Whom;
 use flott_proto::wire::key_value_client::KeyValueClient;
 use flott_proto::wire::{KvRequests, KvResponses};
 use tokio::sync::mpsc;
+use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Status, Streaming};
+use tonic::{Request, Status, Streaming};
 
 use super::SessionOptions;
+use crate::known_cluster::Stranger;
 
 /// Messages that the connection has not taken yet. Small, so that what waits for a slow connection waits where it is
 /// gathered into larger messages.
@@ -24,29 +26,55 @@ const WINDOW_BYTES: u32 = 8 << 20;
 pub(super) struct Open {
     pub(super) outgoing: mpsc::Sender<KvRequests>,
     pub(super) incoming: Streaming<KvResponses>,
+    /// What the member said beside its first answer: which cluster it is of.
+    pub(super) said: MetadataMap,
 }
 
-/// Connects, and opens the stream; on failure, what a person should know.
-pub(super) async fn open(address: String, options: SessionOptions) -> Result<Open, String> {
+/// Why there is no stream to a member.
+#[derive(Debug)]
+pub(super) struct NotOpened {
+    /// What a person should know.
+    pub(super) why: String,
+    /// The member is one of another cluster.
+    pub(super) stranger: Option<Stranger>,
+}
+
+impl From<String> for NotOpened {
+    fn from(why: String) -> Self {
+        let stranger = None;
+        Self { why, stranger }
+    }
+}
+
+/// Connects, and opens the stream.
+pub(super) async fn open(address: String, options: SessionOptions) -> Result<Open, NotOpened> {
     let opening = async {
         let channel = channel(&address, &options).await?;
         let (outgoing, mut requests) = mpsc::channel(OUTGOING_MAX);
         let requests = futures::stream::poll_fn(move |context| requests.poll_recv(context));
         let mut client = KeyValueClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        let opened = client.pipeline(requests).await;
-        let incoming = opened
-            .map_err(|status| describe(&address, &status))?
-            .into_inner();
-        Ok(Open { outgoing, incoming })
+        let mut request = Request::new(requests);
+        options.cluster.name_in(request.metadata_mut());
+        let (said, answered) = match client.pipeline(request).await {
+            Ok(opened) => (opened.metadata().clone(), Ok(opened.into_inner())),
+            Err(status) => (status.metadata().clone(), Err(describe(&address, &status))),
+        };
+        if let Err(stranger) = options.cluster.check(&said) {
+            let why = stranger.to_string();
+            let stranger = Some(stranger);
+            return Err(NotOpened { why, stranger });
+        }
+        Ok(Open {
+            outgoing,
+            incoming: answered?,
+            said,
+        })
     };
     // Twice: to connect, and to be answered.
     let limit = options.connect_timeout * 2;
     match tokio::time::timeout(limit, opening).await {
         Ok(opened) => opened,
-        Err(_) => Err(format!(
-            "{address}: no connection within {} s",
-            limit.as_secs_f64()
-        )),
+        Err(_) => Err(format!("{address}: no connection within {} s", limit.as_secs_f64()).into()),
     }
 }
 

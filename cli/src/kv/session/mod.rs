@@ -17,6 +17,7 @@
 //! - A write is sent a second time only if the first was certainly not applied, or if repeating it is harmless.
 //! - A caller hears "not applied" only if no attempt can have been.
 //! - Every attempt and every call has a deadline; everything that waits has a bound.
+//! - Once a cluster has answered, nothing is sent to another one ([`crate::known_cluster`]).
 
 mod drive;
 mod link;
@@ -34,6 +35,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{KvError, Space};
 use crate::client::is_address;
+use crate::known_cluster::KnownCluster;
 use requests::Call;
 
 pub(super) use link::{channel, describe};
@@ -57,6 +59,9 @@ pub struct SessionOptions {
     pub ping_timeout: Duration,
     /// Plain text on this machine, or TLS.
     pub transport: Transport,
+    /// The cluster to speak with; by default the first one that answers. Sessions with clones of these options speak with
+    /// the same one.
+    pub cluster: KnownCluster,
 }
 
 impl Default for SessionOptions {
@@ -68,6 +73,7 @@ impl Default for SessionOptions {
             ping_interval: Duration::from_millis(500),
             ping_timeout: Duration::from_secs(1),
             transport: Transport::loopback(),
+            cluster: KnownCluster::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use flott_proto::wire::job_manager_client::JobManagerClient;
 use flott_proto::wire::key_value_client::KeyValueClient;
 use flott_proto::wire::{self, kv_event, kv_response};
+use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
 use super::super::PREFIX;
@@ -31,6 +32,14 @@ impl Abuse {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).chars().take(40).collect();
         let (key, value): (String, String) = (text(&entry.key), text(&entry.value));
         self.saw(format!("the value {value:?} at {key}"));
+    }
+
+    /// The request, for the cluster under test only.
+    fn named<T>(&self, request: T) -> Request<T> {
+        let mut request = Request::new(request);
+        let cluster = self.tenants.client.cluster();
+        cluster.name_in(request.metadata_mut());
+        request
     }
 
     /// A channel to one of the members.
@@ -64,7 +73,7 @@ impl Abuse {
             start_revision: 0,
         };
         let mut service = KeyValueClient::new(self.channel(number).await?);
-        let mut changes = service.watch(request).await.ok()?.into_inner();
+        let mut changes = service.watch(self.named(request)).await.ok()?.into_inner();
         for _ in 0..WATCHED_MAX {
             for event in changes.message().await.ok()??.events {
                 if let Some(kv_event::Change::Put(entry)) = event.change {
@@ -96,7 +105,8 @@ impl Abuse {
             let request = wire::ListJobsRequest {
                 namespace: self.tenants.namespace(Tenant::Noisy),
             };
-            let jobs = service.list_jobs(request).await.ok()?.into_inner().jobs;
+            let jobs = service.list_jobs(self.named(request)).await;
+            let jobs = jobs.ok()?.into_inner().jobs;
             self.tally.count(Tally::DONE, "list");
             let foreign = jobs
                 .iter()
